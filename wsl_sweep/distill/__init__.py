@@ -1,0 +1,26 @@
+"""Losses, soft label weights and regularization samples: pure functions of tensors.
+
+All work per example, in float32 or wider. Nothing here knows of data sets, models or sweeps.
+"""
+
+from wsl_sweep.distill.losses import (
+    distillation_loss,
+    label_cross_entropy,
+    masked_distillation_loss,
+    smoothed_cross_entropy,
+)
+from wsl_sweep.distill.objective import Objective, StepTerms
+from wsl_sweep.distill.regularization import label_logit_gradients, regularization_sample_mask
+from wsl_sweep.distill.weighting import soft_label_weights
+
+__all__ = [
+    "Objective",
+    "StepTerms",
+    "distillation_loss",
+    "label_cross_entropy",
+    "label_logit_gradients",
+    "masked_distillation_loss",
+    "regularization_sample_mask",
+    "smoothed_cross_entropy",
+    "soft_label_weights",
+]

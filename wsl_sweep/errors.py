@@ -1,0 +1,28 @@
+"""Errors that a user can mend. The command line prints them without a traceback."""
+
+from __future__ import annotations
+
+
+class WslSweepError(Exception):
+    """Something that the user can mend: the message says what is wrong, where, and what to do.
+
+    ``exit_code`` is what the command line ends with: 2 for bad input, 1 for a sweep that failed.
+    """
+
+    exit_code = 2
+
+
+class TrialError(WslSweepError):
+    """A trial cannot go on, and the reason is known; the other trials of its sweep can."""
+
+    exit_code = 1
+
+
+class DivergedError(TrialError):
+    """A loss or a weight became NaN or infinite."""
+
+
+class SweepError(WslSweepError):
+    """A sweep ended without a result."""
+
+    exit_code = 1
