@@ -1,0 +1,178 @@
+"""Data sets as tensors, and their parts: training, validation, and, on request only, test."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from wsl_sweep.data.digits import RawData, load_digits
+from wsl_sweep.data.streams import stream
+from wsl_sweep.data.views import Views
+from wsl_sweep.errors import WslSweepError
+
+Part = Literal["train", "train+validation"]
+
+SPLIT_SEED = 0
+"""Splits, label noise and view tables belong to the data, not to a trial: the same for every seed."""
+
+_LOADERS = {"digits": load_digits}
+
+
+@dataclass(frozen=True)
+class Examples:
+    """One part of a data set, resident on a device.
+
+    Attributes:
+        views: the pictures, by (example, view).
+        labels: (N,) int64; of the training part with its label noise.
+        ids: (N,) int64, each example's number in the whole data set.
+        fixed_views: (N, k), the only views an example is seen in; None for all of them.
+    """
+
+    views: Views
+    labels: Tensor
+    ids: Tensor
+    fixed_views: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def draw_views(self, generator: torch.Generator) -> Tensor:
+        """(N,) one view for each example, uniformly drawn, on the device."""
+        count = self.views.count if self.fixed_views is None else self.fixed_views.shape[1]
+        draw = torch.randint(count, (len(self),), generator=generator).to(self.labels.device)
+        if self.fixed_views is None:
+            return draw
+        return self.fixed_views.gather(1, draw.unsqueeze(1)).squeeze(1)
+
+
+@dataclass(frozen=True)
+class VisionData:
+    """A data set for classification of pictures, ready for training.
+
+    Attributes:
+        train: what a student trains on.
+        validation: what settings are chosen on.
+        num_classes: number of classes.
+        in_channels: channels of a picture.
+        digest: SHA-256 (16 hex digits) of the pictures, the labels and how they were split.
+    """
+
+    train: Examples
+    validation: Examples
+    num_classes: int
+    in_channels: int
+    digest: str
+
+
+def load(config: Mapping[str, Any], part: Part = "train", device: str = "cpu") -> VisionData:
+    """The training and validation parts of a data set.
+
+    Args:
+        config: the resolved ``dataset`` section.
+        part: whether the student trains on the training part alone or on ``train+validation``.
+        device: where the pictures live.
+
+    The split is stratified by class and fixed; a smaller ``train_fraction`` is a subset of a larger one.
+
+    Raises:
+        WslSweepError: no such data set, or a part without examples.
+    """
+    return _load(json.dumps(config, sort_keys=True), part, device)
+
+
+def load_test(config: Mapping[str, Any], device: str = "cpu") -> Examples:
+    """The test part, for the final evaluation only."""
+    raw = _raw(config["name"])
+    _, test = _split(raw)
+    return _examples(raw, test, config, device, training=False)
+
+
+@lru_cache(maxsize=4)
+def _load(config_json: str, part: Part, device: str) -> VisionData:
+    config: dict[str, Any] = json.loads(config_json)
+    raw = _raw(config["name"])
+    pool, _ = _split(raw)
+    train, validation = _stratified(raw.labels, pool, config["validation_fraction"], "validation")
+    if part == "train+validation":
+        train = pool
+    if config["train_fraction"] < 1.0:
+        _, train = _stratified(raw.labels, train, config["train_fraction"], "train_fraction")
+    for name, rows in (("training", train), ("validation", validation)):
+        if len(rows) < 2:
+            raise WslSweepError(
+                f"the {name} part of {config['name']} has {len(rows)} examples; "
+                "change dataset.validation_fraction or dataset.train_fraction"
+            )
+    text = json.dumps([raw.digest, config["validation_fraction"], config["train_fraction"], part])
+    return VisionData(
+        train=_examples(raw, train, config, device, training=True),
+        validation=_examples(raw, validation, config, device, training=False),
+        num_classes=raw.num_classes,
+        in_channels=raw.images.shape[1],
+        digest=hashlib.sha256(text.encode()).hexdigest()[:16],
+    )
+
+
+@lru_cache(maxsize=2)
+def _raw(name: str) -> RawData:
+    if name not in _LOADERS:
+        raise WslSweepError(f'no data set is called "{name}"; there is: {", ".join(_LOADERS)}')
+    return _LOADERS[name]()
+
+
+def _split(raw: RawData) -> tuple[Tensor, Tensor]:
+    """Rows of the pool (training and validation) and of the test part."""
+    pool, test = _stratified(raw.labels, torch.arange(len(raw.labels)), raw.test_fraction, "test")
+    return pool, test
+
+
+def _stratified(labels: Tensor, rows: Tensor, fraction: float, purpose: str) -> tuple[Tensor, Tensor]:
+    """``rows`` without and with a ``fraction`` of each class, in ascending order.
+
+    The same fixed permutation of each class serves every fraction, so the taken part only grows with it.
+    """
+    rest, taken = [], []
+    for label in labels[rows].unique().tolist():
+        members = rows[labels[rows] == label]
+        members = members[torch.randperm(len(members), generator=stream(SPLIT_SEED, purpose, step=label))]
+        count = round(len(members) * fraction)
+        taken.append(members[:count])
+        rest.append(members[count:])
+    return torch.cat(rest).sort().values, torch.cat(taken).sort().values
+
+
+def _examples(
+    raw: RawData, rows: Tensor, config: Mapping[str, Any], device: str, *, training: bool
+) -> Examples:
+    views = Views(
+        raw.images[rows].to(device),
+        padding=config["padding"] if training else 0,
+        padding_mode=config.get("padding_mode", "zeros"),
+        flip=config["flip"] if training else False,
+        mean=raw.mean.to(device),
+        std=raw.std.to(device),
+    )
+    labels, fixed = raw.labels[rows].clone(), None
+    if training and config["label_noise"] > 0:
+        labels = _noisy(raw, config["label_noise"])[rows]
+    if training and config["views"] != "all" and config["views"] < views.count:
+        # Drawn for the whole data set, so that a part of it is seen in the same views.
+        scores = torch.rand(len(raw.labels), views.count, generator=stream(SPLIT_SEED, "views"))
+        fixed = scores.argsort(dim=1)[rows, : config["views"]].to(device)
+    return Examples(views, labels.to(device), rows.to(device), fixed)
+
+
+def _noisy(raw: RawData, fraction: float) -> Tensor:
+    """The labels with each one replaced, with probability ``fraction``, by another class."""
+    generator = stream(SPLIT_SEED, "label noise")
+    chosen = torch.rand(len(raw.labels), generator=generator) < fraction
+    shift = torch.randint(1, raw.num_classes, (len(raw.labels),), generator=generator)
+    return torch.where(chosen, (raw.labels + shift) % raw.num_classes, raw.labels)

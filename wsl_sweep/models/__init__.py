@@ -1,0 +1,5 @@
+"""Teachers and students, by name."""
+
+from wsl_sweep.models.registry import build
+
+__all__ = ["build"]

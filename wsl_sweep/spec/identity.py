@@ -1,0 +1,76 @@
+"""What a trial is: the id that two equal trainings share, in whatever sweep they run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+ID_DIGITS = 12
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys, no spaces, no NaN: equal values, equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def short_hash(value: Any) -> str:
+    """The first 12 hex digits of the SHA-256 of the canonical JSON."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:ID_DIGITS]
+
+
+def _content(path: str) -> str:
+    """A checkpoint stands in an identity by its content; one that is not there (yet) by its name."""
+    try:
+        with Path(path).open("rb") as file:
+            return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return path
+
+
+def _numbers_alike(value: Any) -> Any:
+    """2 and 2.0 are the same setting."""
+    if isinstance(value, Mapping):
+        return {key: _numbers_alike(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_numbers_alike(inner) for inner in value]
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    return value
+
+
+def teacher_identity(
+    config: Mapping[str, Any], part: str, threads: int
+) -> tuple[str, dict[str, Any]] | None:
+    """Id and identity of the teacher that a (nested, read-only-what-is-read) configuration names, or None.
+
+    A teacher is what it is by its model, labels, seed, schedule and optimizer, the data it is trained on, and the
+    threads that sum its numbers. How students use it (``mode``) is not part of it.
+    """
+    teacher = config.get("teacher")
+    if teacher is None:
+        return None
+    own = {key: value for key, value in teacher.items() if key != "mode"}
+    if own.get("checkpoint"):
+        identity = {"model": own["model"], "checkpoint": _content(own["checkpoint"])}
+        return short_hash(identity), identity
+    dataset = {key: value for key, value in config["dataset"].items() if key != "root"}
+    identity = {"dataset": dataset, "teacher": own, "part": part, "threads": threads}
+    return short_hash(_numbers_alike(identity)), identity
+
+
+def trial_id(config: Mapping[str, Any], part: str, threads: int) -> str:
+    """The first 12 hex digits of the SHA-256 of the canonical JSON of what makes a trial's result.
+
+    That is the configuration as far as it is read, with the seed, the epochs and the precision in it, the part
+    trained on, the threads, and the teacher's own configuration. Not in it: roots, names, storage, tracking,
+    scheduler, stage, checkpointing.
+    """
+    own = {key: value for key, value in config.items() if key != "teacher"}
+    own["dataset"] = {key: value for key, value in config["dataset"].items() if key != "root"}
+    named = teacher_identity(config, part, threads)
+    if named is not None:
+        own["teacher"] = {"identity": named[1], "mode": config["teacher"]["mode"]}
+    return short_hash(_numbers_alike({"config": own, "part": part, "threads": threads}))

@@ -1,0 +1,226 @@
+"""What must hold between the parts of a file, beyond each part's own form."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from wsl_sweep.spec.catalogue import did_you_mean
+from wsl_sweep.spec.distributions import Distribution
+from wsl_sweep.spec.identity import canonical_json
+from wsl_sweep.spec.reads import reads
+from wsl_sweep.spec.sections import METRICS, TEST_METRICS
+from wsl_sweep.spec.spec import Spec
+
+Say = Callable[[tuple[str | int, ...], str], None]
+SayOption = Callable[[str, str], None]
+
+READ_WHERE: dict[str, str] = {
+    "distillation.weighting.of": "distillation.weighting.kind is sigmoid",
+    "distillation.weighting.value": "distillation.weighting.kind is constant",
+    "dataset.padding_mode": "dataset.padding is above 0",
+    "teacher.smoothing": "teacher.label_smoothing is above 0",
+    "optimizer.momentum": "optimizer.name is sgd",
+    "optimizer.nesterov": "optimizer.name is sgd, with momentum",
+    "schedule.decay": "schedule.milestones has any",
+    "dataset.root": "the data set lies on disk",
+}
+
+
+def _where_read(path: str) -> str:
+    if path in READ_WHERE:
+        return f"; it is read where {READ_WHERE[path]}"
+    if path.startswith("teacher.") and path != "teacher.checkpoint":
+        return "; it is read where distillation.method is not none, and no teacher.checkpoint is given"
+    if path.startswith("distillation."):
+        return "; it is read where distillation.method is not none"
+    return ""
+
+
+def check_rules(
+    spec: Spec, top: Mapping[str, Any], say: Say, say_option: SayOption, *, clean: bool
+) -> None:
+    """Notes everything that the parts of a file get wrong together.
+
+    Args:
+        spec: from the parts that are right by themselves.
+        top: the file's top level.
+        say: notes a problem at a path of the file.
+        say_option: notes a problem of the command line.
+        clean: whether the parts are right by themselves; what would only be an echo of another mistake is
+            checked only then.
+    """
+    _check_kind(spec, top, say)
+    _check_metrics(spec, say)
+    _check_sampler(spec, say)
+    _check_when(spec, say)
+    if clean or not _broken(top, say):
+        _check_read(spec, top, say, say_option)
+    if clean:
+        _check_complete(spec, say)
+        _check_distinct_arms(spec, say)
+    _check_compare(spec, say)
+
+
+def _broken(top: Mapping[str, Any], say: Say) -> bool:
+    """Whether ``run`` and the named parts are too damaged to tell what is read."""
+    parts = (top.get("run"), top.get("space"), top.get("search"))
+    return any(part is not None and not isinstance(part, dict) for part in parts)
+
+
+def _check_kind(spec: Spec, top: Mapping[str, Any], say: Say) -> None:
+    ablation = "variants" in top
+    if ablation and "search" in top:
+        say(("variants",), "a file is a search or an ablation: remove search or variants")
+    if not ablation and "search" not in top:
+        say((), "says nothing to do: add search: {trials: 20} for a search, or variants: for an ablation")
+    if ablation:
+        for section in ("confirm", "scheduler"):
+            if section in top and "search" not in top:
+                why = "an ablation has seeds: instead" if section == "confirm" else "an ablation runs whole"
+                say((section,), f"belongs to a search; {why}")
+    elif "seeds" in top:
+        say(("seeds",), "belongs to an ablation (variants:); a search has confirm.seeds")
+    if "confirm" in top and not ablation and "search" not in top:
+        say(("confirm",), "confirms a search, and there is none")
+    if "search" in top and not ablation and spec.search is not None:
+        if not top.get("space"):
+            say(("search",), "there is nothing to search: add a space section")
+        if spec.search.sampler != "grid" and spec.search.trials is None:
+            say(("search",), "needs trials: how many for each arm")
+
+
+def _check_metrics(spec: Spec, say: Say) -> None:
+    if spec.search is None:
+        return
+    for index, metric in enumerate(spec.metrics):
+        where = ("search", "metric") if isinstance(spec.search.metric, str) else ("search", "metric", index)
+        if metric.startswith("test/"):
+            say(where, f"nothing is chosen on the test set: not {metric}, take validation/{metric[5:]}")
+        elif metric not in METRICS:
+            say(where, f'no metric is called "{metric}"; {did_you_mean(metric, METRICS)}')
+    if not spec.metrics:
+        say(("search", "metric"), "is empty")
+    if len(set(spec.metrics)) != len(spec.metrics):
+        say(("search", "metric"), "a metric stands here twice")
+    if len(spec.modes) != len(spec.metrics):
+        say(("search", "mode"), f"needs one of max and min for each of the {len(spec.metrics)} metrics")
+    if len(spec.metrics) > 1:
+        if spec.search.sampler == "cmaes":
+            say(("search", "sampler"), "cmaes takes one metric; nsga2, tpe, gp and random take several")
+        if spec.scheduler.name != "none":
+            say(("scheduler",), "early stopping needs one metric; this search has several")
+
+
+def _check_sampler(spec: Spec, say: Say) -> None:
+    if spec.search is None and not spec.variants:
+        return
+    sampler = spec.search.sampler if spec.search else "an ablation"
+    for path, distribution in spec.space.items():
+        where = ("space", path)
+        if spec.search is None or sampler == "grid":
+            if distribution.finite() is None:
+                who = "an ablation tries" if spec.search is None else "sampler: grid tries"
+                say(where, f"{who} every value; {distribution.kind} has no end of them: use grid: [value, …]")
+            elif spec.search is None and distribution.kind != "grid":
+                say(where, f"an ablation tries every value: use grid: in place of {distribution.kind}:")
+        elif distribution.kind == "grid":
+            say((*where, "grid"), f"grid needs sampler: grid, or an ablation; under sampler: {sampler} use choice")
+
+
+def _check_when(spec: Spec, say: Say) -> None:
+    for path, distribution in spec.space.items():
+        for other, allowed in distribution.when.items():
+            where = ("space", path, "when", other)
+            if other == path:
+                say(where, "a parameter cannot depend on itself")
+            elif other in spec.space:
+                if _depends(spec.space, other, path):
+                    say(where, f"{path} and {other} depend on each other")
+                values = spec.space[other].finite()
+                if values is not None and not set(map(repr, allowed)) & set(map(repr, values)):
+                    say(where, f"never holds: {other} takes {', '.join(map(str, values))}")
+            else:
+                values = _fixed_values(spec, other)
+                if not values:
+                    say(where, f"{other} is neither swept nor fixed")
+                elif not set(map(repr, allowed)) & set(map(repr, values)):
+                    say(where, f"never holds: {other} is {' or '.join(map(str, values))}")
+
+
+def _depends(space: Mapping[str, Distribution], path: str, on: str, depth: int = 0) -> bool:
+    return depth <= len(space) and any(
+        other == on or (other in space and _depends(space, other, on, depth + 1))
+        for other in space[path].when
+    )
+
+
+def _everyone(spec: Spec) -> dict[str, Mapping[str, Any]]:
+    return {**spec.baselines, **spec.arms, **spec.variants} or {"": {}}
+
+
+def _fixed_values(spec: Spec, path: str) -> list[Any]:
+    owners = {**spec.arms, **spec.variants} or {"": {}}
+    values = [spec.flat_config(overrides).get(path) for overrides in owners.values()]
+    return list({repr(value): value for value in values if value is not None}.values())
+
+
+def _check_read(spec: Spec, top: Mapping[str, Any], say: Say, say_option: SayOption) -> None:
+    sweeping: set[str] = set()
+    for overrides in ({**spec.arms, **spec.variants} or {"": {}}).values():
+        sweeping |= spec.read_by(overrides)
+    for path in spec.space:
+        if path == "seed":
+            say(("space", path), "a seed is not searched for: see confirm.seeds, or seeds: of an ablation")
+        elif path not in sweeping:
+            say(("space", path), f"nothing in this file reads {path}{_where_read(path)}")
+    anyone = sweeping.union(*(spec.read_by(overrides) for overrides in spec.baselines.values()))
+    for path in sorted(spec.given - anyone):
+        say(("run", *path.split(".")), f"nothing in this file reads {path}{_where_read(path)}")
+    for path in sorted(set(spec.pins) - anyone):
+        say_option(f"--set {path}", f"nothing in this file reads it{_where_read(path)}")
+    for section, named in (("variants", spec.variants), ("search", spec.arms), ("confirm", spec.baselines)):
+        for name, overrides in named.items():
+            for path in sorted(set(overrides) - anyone):
+                at: tuple[str | int, ...] = (section, name, path)
+                if section == "search":
+                    at = ("search", "arms", name, path)
+                elif section == "confirm":
+                    at = ("confirm", "baselines", name, path)
+                say(at, f"no arm or variant reads {path}{_where_read(path)}")
+
+
+def _check_complete(spec: Spec, say: Say) -> None:
+    missing: set[str] = set()
+    for overrides in _everyone(spec).values():
+        flat = spec.flat_config(overrides, {path: d.representatives()[0] for path, d in spec.space.items()})
+        missing |= {path for path in reads(flat) if path not in flat}
+    for path in sorted(missing):
+        say(("run",), f"{path} has no value; name a recipe (run.recipe: digits) or set it")
+
+
+def _check_distinct_arms(spec: Spec, say: Say) -> None:
+    """Two arms that the space makes the same are no comparison."""
+    for (one, first), (other, second) in itertools.combinations(spec.arms.items(), 2):
+        spaces = [sorted(spec.space_of(overrides)) for overrides in (first, second)]
+        free = {path: "swept" for path in spec.space}
+        configs = [
+            {path: value for path, value in {**spec.flat_config(overrides), **free}.items() if path in read}
+            for overrides, read in ((first, spec.read_by(first)), (second, spec.read_by(second)))
+        ]
+        if spaces[0] == spaces[1] and canonical_json(configs[0]) == canonical_json(configs[1]):
+            say(("search", "arms"), f'the arms "{one}" and "{other}" are the same once the space is applied')
+
+
+def _check_compare(spec: Spec, say: Say) -> None:
+    names = [*spec.arms, *spec.baselines, *spec.variants]
+    if spec.compare.baseline is not None and spec.compare.baseline not in names:
+        where = ("compare", "baseline")
+        say(where, f'"{spec.compare.baseline}" is no arm, variant or baseline here; {did_you_mean(spec.compare.baseline, names)}')
+    for index, name in enumerate(spec.compare.family or []):
+        if name not in names:
+            say(("compare", "family", index), f'"{name}" is no arm, variant or baseline here; {did_you_mean(name, names)}')
+    known = [*TEST_METRICS, *METRICS]
+    if spec.compare.metric not in known:
+        say(("compare", "metric"), f'no metric is called "{spec.compare.metric}"; {did_you_mean(spec.compare.metric, known)}')

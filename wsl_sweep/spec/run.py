@@ -1,0 +1,258 @@
+"""The ``run`` section: one complete training. Every leaf has a dotted path and can be swept."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from wsl_sweep.spec.catalogue import did_you_mean
+
+
+class Section(BaseModel):
+    """A section of the file: no unknown keys, no silent conversions, no infinities."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class DatasetSection(Section):
+    """What is learned, and how its parts are made."""
+
+    name: str | None = Field(None, description="digits: scikit-learn's 1,797 grey pictures of 8x8")
+    root: str | None = Field(None, description="folder of the data, for data sets that lie on disk")
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None, description="how much of what is not the test part is for validation"
+    )
+    train_fraction: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None, description="how much of the training part is used"
+    )
+    label_noise: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        None, description="probability with which a training label is replaced by another class"
+    )
+    padding: Annotated[int, Field(ge=0, le=64)] | None = Field(
+        None, description="pixels on each side for the random crop"
+    )
+    padding_mode: Literal["zeros", "reflect"] | None = Field(None, description="what the padding holds")
+    flip: bool | None = Field(None, description="whether each crop is seen mirrored too")
+    views: Literal["all"] | Count | None = Field(
+        None, description="all views of an example, or k of them, fixed for each"
+    )
+
+
+class OptimizerSection(Section):
+    """How weights are updated."""
+
+    name: Literal["sgd", "adamw"] | None = Field(None, description="the update rule")
+    lr: Positive | None = Field(None, description="learning rate before warm-up and decay")
+    momentum: Annotated[float, Field(ge=0, lt=1)] | None = Field(None, description="sgd only")
+    nesterov: bool | None = Field(None, description="sgd with momentum only")
+    weight_decay: NonNegative | None = Field(None, description="on every parameter")
+
+
+class ScheduleSection(Section):
+    """How long and with what learning rate."""
+
+    epochs: Count | None = Field(None, description="passes over the training part")
+    batch_size: Count | None = Field(None, description="examples a step")
+    milestones: list[Count] | None = Field(None, description="epochs after which lr is multiplied by decay")
+    decay: Positive | None = Field(None, description="factor at each milestone")
+    warmup_epochs: Annotated[int, Field(ge=0)] | None = Field(None, description="linear warm-up of lr")
+
+
+class TeacherSection(Section):
+    """The teacher: trained once for all trials that share it, or brought in."""
+
+    model: str | None = Field(None, description="name of a model")
+    checkpoint: str | None = Field(None, description="a safetensors file to use in place of training one")
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] | None = Field(None, description="ε of its labels")
+    smoothing: Literal["all", "others"] | None = Field(
+        None, description="ε over all classes (PyTorch) or over the wrong ones only"
+    )
+    mode: Literal["eval", "train"] | None = Field(
+        None, description="batch normalisation while distilling: running statistics or each batch's own"
+    )
+    seed: Seed | None = Field(None, description="seed of its training")
+    schedule: ScheduleSection | None = None
+    optimizer: OptimizerSection | None = None
+
+
+class StudentSection(Section):
+    """The student."""
+
+    model: str | None = Field(None, description="name of a model")
+
+
+class WeightingSection(Section):
+    """The weight w of each example's soft label."""
+
+    kind: Literal["none", "exp", "sigmoid", "constant", "permuted"] | None = Field(
+        None, description="none is plain distillation, exp is WSL eq. 6; constant and permuted are controls"
+    )
+    of: Literal["log_ratio", "difference", "ratio"] | None = Field(None, description="argument of sigmoid")
+    value: Literal["batch_mean"] | NonNegative | None = Field(None, description="the weight, for constant")
+
+
+class KeepSection(Section):
+    """With what probability an example's distillation term is kept (WSL Tab. 7)."""
+
+    regularization: Probability | None = Field(None, description="for regularization samples")
+    other: Probability | None = Field(None, description="for all other examples")
+
+
+class DistillationSection(Section):
+    """What is minimised: ``ce_weight · L_ce + alpha · w · L_method``."""
+
+    method: Literal["none", "kd"] | None = Field(None, description="none is cross-entropy alone")
+    ce_weight: NonNegative | None = Field(None, description="weight of the cross-entropy")
+    alpha: NonNegative | None = Field(None, description="weight of the distillation loss")
+    temperature: Positive | None = Field(None, description="τ")
+    mask: Literal["none", "drop_term", "detach", "renormalised"] | None = Field(
+        None, description="leaves the true class out of the distillation loss (WSL §3.3)"
+    )
+    weighting: WeightingSection | None = None
+    keep: KeepSection | None = None
+
+
+class RunSection(Section):
+    """One complete training."""
+
+    recipe: str | None = Field(None, description="named defaults for everything below: wsl-sweep recipes")
+    dataset: DatasetSection | None = None
+    teacher: TeacherSection | None = None
+    student: StudentSection | None = None
+    distillation: DistillationSection | None = None
+    optimizer: OptimizerSection | None = None
+    schedule: ScheduleSection | None = None
+    precision: Literal["float32", "bfloat16", "auto"] | None = Field(
+        None, description="of the student's forward pass; the teacher is always float32"
+    )
+    seed: Seed | None = Field(None, description="of the student: initialisation, order, views, …")
+
+
+def _section_of(annotation: Any) -> type[Section] | None:
+    for candidate in get_args(annotation) or (annotation,):
+        if isinstance(candidate, type) and issubclass(candidate, Section):
+            return candidate
+    return None
+
+
+def _without_none(field: FieldInfo) -> Any:
+    annotation: Any = field.annotation
+    if get_origin(annotation) in (types.UnionType, Union):
+        kept = tuple(part for part in get_args(annotation) if part is not type(None))
+        annotation = Union[kept]  # noqa: UP007 - built at run time
+    return Annotated[annotation, *field.metadata] if field.metadata else annotation
+
+
+@lru_cache(maxsize=1)
+def leaves() -> dict[str, TypeAdapter[Any]]:
+    """Every dotted path into ``run`` (but ``recipe``) with the check of its values."""
+    found: dict[str, TypeAdapter[Any]] = {}
+
+    def walk(section: type[Section], prefix: str) -> None:
+        for name, field in section.model_fields.items():
+            inner = _section_of(field.annotation)
+            if inner is not None:
+                walk(inner, f"{prefix}{name}.")
+            elif prefix + name != "recipe":
+                found[prefix + name] = TypeAdapter(
+                    _without_none(field), config=ConfigDict(strict=True, allow_inf_nan=False)
+                )
+
+    walk(RunSection, "")
+    return found
+
+
+@lru_cache(maxsize=1)
+def section_paths() -> frozenset[str]:
+    """Dotted paths of the sections between ``run`` and its leaves: ``distillation.weighting``, …"""
+    return frozenset(path[:at] for path in leaves() for at, letter in enumerate(path) if letter == ".")
+
+
+def explain(error: ErrorDetails) -> str:
+    """One of pydantic's findings in the words of a user of the file."""
+    kind, value, context = error["type"], error.get("input"), error.get("ctx") or {}
+    shown = "nothing" if value is None else repr(value)
+    words = {
+        "int_type": "must be a whole number",
+        "int_from_float": "must be a whole number",
+        "float_type": "must be a number",
+        "bool_type": "must be true or false",
+        "string_type": "must be a name or text",
+        "list_type": "must be a list, like [1, 2]",
+        "model_type": "must be a section of keys and values",
+        "dict_type": "must be a section of keys and values",
+        "model_attributes_type": "must be a section of keys and values",
+        "finite_number": "must be a finite number",
+        "missing": "is missing",
+    }
+    if kind == "literal_error":
+        expected = [part.strip().strip("'") for part in str(context["expected"]).replace(" or ", ", ").split(",")]
+        hint = did_you_mean(value, expected) if isinstance(value, str) else ""
+        return f"must be one of {', '.join(expected)}, not {shown}" + (
+            f"; {hint}" if hint.startswith("did") else ""
+        )
+    if kind == "missing":
+        return words[kind]
+    bounds = {
+        "greater_than": ("above", "gt"),
+        "greater_than_equal": ("at least", "ge"),
+        "less_than": ("below", "lt"),
+        "less_than_equal": ("at most", "le"),
+    }
+    if kind in bounds:
+        word, key = bounds[kind]
+        return f"must be {word} {context[key]}, not {shown}"
+    if kind in words:
+        return f"{words[kind]}, not {shown}"
+    if kind == "value_error":
+        return str(context.get("error", error["msg"]))
+    return error["msg"][0].lower() + error["msg"][1:]
+
+
+def check_value(path: str, value: Any) -> str | None:
+    """What is wrong with ``value`` at the leaf ``path``, or None."""
+    try:
+        leaves()[path].validate_python(value)
+    except ValidationError as error:
+        found = error.errors()
+        if len(found) > 1:  # the branches of a union
+            return " or ".join(dict.fromkeys(explain(one).split(", not ")[0] for one in found)) + f", not {value!r}"
+        return explain(found[0])
+    return None
+
+
+def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested sections as dotted paths. Keys may be dotted themselves; null means "not given"."""
+    flat: dict[str, Any] = {}
+    for key, inner in value.items():
+        path = f"{prefix}{key}"
+        if isinstance(inner, Mapping):
+            flat.update(flatten(inner, f"{path}."))
+        elif inner is not None:
+            flat[path] = inner
+    return flat
+
+
+def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted paths as nested sections, in the order of the paths."""
+    nested: dict[str, Any] = {}
+    for path, value in flat.items():
+        *sections, leaf = path.split(".")
+        inner = nested
+        for section in sections:
+            inner = inner.setdefault(section, {})
+        inner[leaf] = value
+    return nested

@@ -1,0 +1,129 @@
+"""A checked search-space file: plain data, and how its parts become a configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from wsl_sweep.spec.distributions import Distribution
+from wsl_sweep.spec.reads import possible_reads, reads
+from wsl_sweep.spec.recipes import method_defaults
+from wsl_sweep.spec.run import nest
+from wsl_sweep.spec.sections import (
+    BudgetSection,
+    CompareSection,
+    ConfirmSection,
+    Mode,
+    ResourcesSection,
+    SchedulerSection,
+    SearchSection,
+    TrackingSection,
+    natural_mode,
+)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a file and its command line ask for.
+
+    Attributes:
+        name: of the sweep.
+        description: the question that it answers.
+        text: the file as it was.
+        recipe: name of the recipe, or None.
+        base: defaults < recipe < run, flat; without arm, space and pins.
+        given: the paths that ``run`` itself sets.
+        pins: of ``--set``; they win over everything.
+        space: swept path → distribution, without the pinned ones.
+        search, confirm: their sections, or None.
+        arms, baselines, variants: name → overrides by dotted path.
+        seeds: of an ablation.
+        compare, scheduler, resources, budget, tracking, keep: their sections, defaults filled in.
+        notes: what the user should be told before it starts.
+    """
+
+    name: str
+    description: str
+    text: str
+    recipe: str | None
+    base: Mapping[str, Any]
+    given: frozenset[str]
+    pins: Mapping[str, Any]
+    space: Mapping[str, Distribution]
+    search: SearchSection | None
+    confirm: ConfirmSection | None
+    arms: Mapping[str, Mapping[str, Any]]
+    baselines: Mapping[str, Mapping[str, Any]]
+    variants: Mapping[str, Mapping[str, Any]]
+    seeds: tuple[int, ...]
+    compare: CompareSection = field(default_factory=CompareSection)
+    scheduler: SchedulerSection = field(default_factory=SchedulerSection)
+    resources: ResourcesSection = field(default_factory=ResourcesSection)
+    budget: BudgetSection = field(default_factory=BudgetSection)
+    tracking: TrackingSection = field(default_factory=TrackingSection)
+    keep: str = "best"
+    notes: tuple[str, ...] = ()
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """What is searched for; an ablation's best trial is told by validation accuracy."""
+        metric = self.search.metric if self.search else "validation/accuracy"
+        return (metric,) if isinstance(metric, str) else tuple(metric)
+
+    @property
+    def modes(self) -> tuple[Mode, ...]:
+        """max or min, for each metric."""
+        mode = self.search.mode if self.search else None
+        if mode is None:
+            return tuple(natural_mode(metric) for metric in self.metrics)
+        return (mode,) * len(self.metrics) if isinstance(mode, str) else tuple(mode)
+
+    @property
+    def threads(self) -> int:
+        """A trial's torch threads: the whole part of its CPUs, at least 1."""
+        return max(1, int(self.resources.cpu))
+
+    def flat_config(
+        self, overrides: Mapping[str, Any], params: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Complete and flat: base < overrides of an arm or variant < params of the space < pins."""
+        flat = {**self.base, **overrides, **(params or {}), **self.pins}
+        defaults = method_defaults(flat["distillation.method"], flat["distillation.weighting.kind"])
+        for leaf, value in defaults.items():
+            flat.setdefault(f"distillation.{leaf}", value)
+        return flat
+
+    def config(
+        self,
+        overrides: Mapping[str, Any],
+        params: Mapping[str, Any] | None = None,
+        *,
+        seed: int | None = None,
+        device_kind: str = "cpu",
+    ) -> dict[str, Any]:
+        """The resolved configuration, nested, as far as a training reads it; ``precision: auto`` is settled.
+
+        Args:
+            overrides: of an arm, a variant or a baseline.
+            params: values of swept paths.
+            seed: in place of ``run.seed``.
+            device_kind: ``cpu`` or ``cuda``.
+        """
+        flat = self.flat_config(overrides, params)
+        if seed is not None:
+            flat["seed"] = seed
+        if flat["precision"] == "auto":
+            flat["precision"] = "bfloat16" if device_kind == "cuda" else "float32"
+        read = reads(flat)
+        return nest({path: flat[path] for path in sorted(read) if path in flat})
+
+    def read_by(self, overrides: Mapping[str, Any]) -> set[str]:
+        """The paths that an arm, variant or baseline reads under some values of the space."""
+        possible = {path: distribution.representatives() for path, distribution in self.space.items()}
+        return possible_reads(self.flat_config(overrides), possible)
+
+    def space_of(self, overrides: Mapping[str, Any]) -> dict[str, Distribution]:
+        """The space less what an arm or variant does not read."""
+        read = self.read_by(overrides)
+        return {path: distribution for path, distribution in self.space.items() if path in read}

@@ -1,0 +1,53 @@
+"""The device a process computes on, and the settings that must not leak from one trial into the next."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+import torch
+
+from wsl_sweep.errors import WslSweepError
+
+
+def pick_device() -> str:
+    """``cuda`` where a GPU is visible to this process, else ``cpu``."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def settle_precision(precision: str, device_kind: str) -> str:
+    """What ``auto`` means on a kind of device: ``float32`` on a CPU, ``bfloat16`` on a GPU that has it."""
+    if precision != "auto":
+        return precision
+    if device_kind == "cuda" and torch.cuda.is_available() and torch.cuda.is_bf16_supported():
+        return "bfloat16"
+    return "float32"
+
+
+def prepare_process(threads: int) -> None:
+    """Puts torch's process-wide settings where every trial expects them.
+
+    Workers are reused: whatever the trial before has changed is set again here, and the arithmetic is float32
+    without TF32 (a stored teacher logit must be the bits of a computed one).
+    """
+    torch.set_num_threads(threads)
+    torch.set_default_dtype(torch.float32)
+    torch.set_grad_enabled(True)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = False
+    torch.manual_seed(0)
+    random.seed(0)
+    np.random.seed(0)
+
+
+def autocast(device: str, precision: str) -> AbstractContextManager[Any]:
+    """The context of the student's forward pass; losses, weights and optimizer stay in float32."""
+    if precision == "bfloat16":
+        return torch.autocast(device_type=torch.device(device).type, dtype=torch.bfloat16)
+    if precision != "float32":
+        raise WslSweepError(f"precision must be float32 or bfloat16 by now, not {precision!r}")
+    return contextlib.nullcontext()

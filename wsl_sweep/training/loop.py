@@ -1,0 +1,179 @@
+"""The training loop, one for students and teachers, CPU and GPU."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from wsl_sweep.data import Examples, VisionData
+from wsl_sweep.data.streams import stream, stream_seed
+from wsl_sweep.distill import StepTerms
+from wsl_sweep.errors import DivergedError
+from wsl_sweep.training.device import autocast
+from wsl_sweep.training.metrics import classification_metrics, teacher_metrics
+
+EVALUATION_BATCH = 256
+
+Row = dict[str, float]
+"""The metrics of one epoch; ``epoch`` counts from 1, ``timestamp`` is in seconds since 1970."""
+
+
+class TeacherLogits(Protocol):
+    """Where a student's batches get their teacher's logits."""
+
+    def training_logits(self, images: Tensor) -> Tensor:
+        """(B, C) logits of a training batch."""
+
+    def validation_logits(self) -> Tensor:
+        """(N, C) logits of the whole validation part."""
+
+
+StepLoss = Callable[[Tensor, Tensor | None, Tensor, torch.Generator, torch.Generator], StepTerms]
+"""(logits, teacher logits, labels, keeping, permuting) -> terms."""
+
+
+def build_optimizer(model: nn.Module, config: Mapping[str, Any]) -> torch.optim.Optimizer:
+    """The optimizer of an ``optimizer`` section; weight decay on every parameter, as RepDistiller has it."""
+    if config["name"] == "sgd":
+        momentum = config["momentum"]
+        return torch.optim.SGD(
+            model.parameters(),
+            lr=config["lr"],
+            momentum=momentum,
+            nesterov=bool(momentum and config["nesterov"]),
+            weight_decay=config["weight_decay"],
+        )
+    return torch.optim.AdamW(model.parameters(), lr=config["lr"], weight_decay=config["weight_decay"])
+
+
+def learning_rate(
+    base: float, schedule: Mapping[str, Any], epoch: int, step: int, steps: int
+) -> float:
+    """The learning rate of step ``step`` of ``steps`` in ``epoch``, both counted from 0.
+
+    A linear warm-up over ``warmup_epochs``, by step; then ``base`` times ``decay`` for every milestone passed: a
+    milestone of 150 takes effect after 150 whole epochs.
+    """
+    warmup = schedule["warmup_epochs"]
+    if epoch < warmup:
+        return base * (epoch * steps + step + 1) / (warmup * steps)
+    passed = sum(epoch >= milestone for milestone in schedule["milestones"])
+    return float(base * schedule.get("decay", 1.0) ** passed)
+
+
+@torch.no_grad()
+def predict(model: nn.Module, examples: Examples) -> Tensor:
+    """(N, C) float32 logits of the plain pictures, the model in eval mode, in batches of one size."""
+    was_training = model.training
+    model.eval()
+    rows = torch.arange(len(examples), device=examples.labels.device)
+    logits = [model(examples.views.plain(batch)).float() for batch in rows.split(EVALUATION_BATCH)]
+    model.train(was_training)
+    return torch.cat(logits)
+
+
+def train_epochs(
+    model: nn.Module,
+    data: VisionData,
+    step_loss: StepLoss,
+    *,
+    optimizer: Mapping[str, Any],
+    schedule: Mapping[str, Any],
+    seed: int,
+    precision: str = "float32",
+    teacher: TeacherLogits | None = None,
+    check: Callable[[], None] = lambda: None,
+) -> Iterator[Row]:
+    """Trains ``model`` in place and yields one row of metrics an epoch.
+
+    Order and views are streams of (seed, epoch), keeping and permuting of (seed, epoch, step). Nothing is copied
+    to the host inside an epoch.
+
+    Args:
+        model: on its device.
+        data: on the same device.
+        step_loss: what is minimised.
+        optimizer: the resolved section.
+        schedule: the resolved section.
+        seed: of every stream.
+        precision: of the model's forward pass: ``float32`` or ``bfloat16``.
+        teacher: needed where ``step_loss`` reads its logits.
+        check: called before each step; what it raises ends the training.
+
+    Raises:
+        DivergedError: a loss is NaN or infinite, with the epoch.
+    """
+    device = data.train.labels.device
+    optim = build_optimizer(model, optimizer)
+    batch_size = schedule["batch_size"]
+    started = time.perf_counter()
+    for epoch in range(schedule["epochs"]):
+        torch.manual_seed(stream_seed(seed, "layers", epoch))
+        order = torch.randperm(len(data.train), generator=stream(seed, "order", epoch)).to(device)
+        views = data.train.draw_views(stream(seed, "views", epoch))
+        # A last batch of a single example has no batch statistics.
+        batches = [batch for batch in order.split(batch_size) if len(batch) > 1 or batch_size == 1]
+        sums = torch.zeros(5, dtype=torch.float64, device=device)
+        model.train()
+        for step, rows in enumerate(batches):
+            check()
+            for group in optim.param_groups:
+                group["lr"] = learning_rate(optimizer["lr"], schedule, epoch, step, len(batches))
+            images, labels = data.train.views.take(rows, views[rows]), data.train.labels[rows]
+            teacher_logits = teacher.training_logits(images) if teacher else None
+            with autocast(str(device), precision):
+                logits = model(images)
+            keeping, permuting = (stream(seed, purpose, epoch, step) for purpose in ("keeping", "permuting"))
+            terms = step_loss(logits.float(), teacher_logits, labels, keeping, permuting)
+            optim.zero_grad(set_to_none=True)
+            terms.loss.backward()  # type: ignore[no-untyped-call]
+            optim.step()
+            sums += _sums(terms, logits, labels)
+        yield _row(epoch + 1, model, data, sums, batches, teacher, time.perf_counter() - started)
+
+
+def _sums(terms: StepTerms, logits: Tensor, labels: Tensor) -> Tensor:
+    """Over a batch: loss, examples right, w, regularization samples, examples."""
+    with torch.no_grad():
+        none = terms.loss.new_zeros(())
+        return torch.stack(
+            [
+                terms.loss.detach() * len(labels),
+                (logits.argmax(dim=1) == labels).sum(),
+                none if terms.weights is None else terms.weights.sum(),
+                none if terms.regularization_samples is None else terms.regularization_samples.sum(),
+                none + len(labels),
+            ]
+        ).to(torch.float64)
+
+
+def _row(
+    epoch: int,
+    model: nn.Module,
+    data: VisionData,
+    sums: Tensor,
+    batches: list[Tensor],
+    teacher: TeacherLogits | None,
+    seconds: float,
+) -> Row:
+    loss, correct, weights, regularization, count = sums.tolist()
+    row: Row = {"epoch": epoch, "train/loss": loss / count, "train/accuracy": correct / count}
+    if teacher is not None:
+        row["weight/mean"] = weights / count
+        row["regularization_samples/fraction"] = regularization / count
+    if not math.isfinite(loss):
+        raise DivergedError(f"train/loss became {loss / count} in epoch {epoch}; lower optimizer.lr")
+    logits = predict(model, data.validation)
+    row |= classification_metrics(logits, data.validation.labels, "validation")
+    if not math.isfinite(row["validation/loss"]):
+        raise DivergedError(f"validation/loss became {row['validation/loss']} in epoch {epoch}; lower optimizer.lr")
+    if teacher is not None:
+        row |= teacher_metrics(logits, teacher.validation_logits())
+    row["train/seconds"] = seconds
+    row["timestamp"] = time.time()
+    return row

@@ -1,0 +1,56 @@
+"""What is measured on a student's logits."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from wsl_sweep.distill import distillation_loss, label_cross_entropy
+
+CALIBRATION_BINS = 15
+
+
+@torch.no_grad()
+def calibration_error(logits: Tensor, labels: Tensor, bins: int = CALIBRATION_BINS) -> Tensor:
+    """Expected calibration error (Guo et al. 2017): the mean gap between confidence and accuracy.
+
+    Args:
+        logits: (N, C).
+        labels: (N,).
+        bins: number of equally wide bins of confidence over (0, 1].
+
+    Returns:
+        (), in [0, 1]: the sum over bins of ``|mean confidence - accuracy|``, weighted by the bins' sizes.
+    """
+    confidence, predicted = logits.softmax(dim=1).max(dim=1)
+    gap = confidence - (predicted == labels).to(confidence.dtype)
+    index = (confidence * bins).ceil().long().clamp(1, bins) - 1
+    per_bin = torch.zeros(bins, dtype=gap.dtype, device=gap.device).index_add_(0, index, gap)
+    return per_bin.abs().sum() / len(labels)
+
+
+@torch.no_grad()
+def classification_metrics(logits: Tensor, labels: Tensor, prefix: str) -> dict[str, float]:
+    """``<prefix>/accuracy`` (a fraction), ``/loss`` (mean cross-entropy in nats) and ``/ece`` of (N, C) logits."""
+    correct = (logits.argmax(dim=1) == labels).sum()
+    values = torch.stack(
+        [
+            correct.to(torch.float64) / len(labels),
+            label_cross_entropy(logits, labels).to(torch.float64).mean(),
+            calibration_error(logits, labels).to(torch.float64),
+        ]
+    ).tolist()
+    return dict(zip((f"{prefix}/accuracy", f"{prefix}/loss", f"{prefix}/ece"), values, strict=True))
+
+
+@torch.no_grad()
+def teacher_metrics(logits: Tensor, teacher_logits: Tensor) -> dict[str, float]:
+    """How near a student is to its teacher, both (N, C).
+
+    ``teacher/agreement``: the fraction of examples on which both name the same class;
+    ``teacher/kl``: the mean of ``KL(teacher ‖ student)`` at τ = 1, in nats.
+    """
+    agreement = (logits.argmax(dim=1) == teacher_logits.argmax(dim=1)).to(torch.float64).mean()
+    divergence = distillation_loss(logits, teacher_logits, 1.0).to(torch.float64).mean()
+    values = torch.stack([agreement, divergence]).tolist()
+    return {"teacher/agreement": values[0], "teacher/kl": values[1]}

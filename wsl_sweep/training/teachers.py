@@ -1,0 +1,153 @@
+"""Teachers: trained once, kept by the hash of what they are, and run in batches of one size."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+from torch import Tensor, nn
+
+from wsl_sweep.data import Examples
+from wsl_sweep.errors import TrialError
+from wsl_sweep.paths import cache_folder
+from wsl_sweep.training.weights import load_into, save_tensors, write_json
+
+TEACHER_BATCH = 64
+"""Teacher outputs are defined as computed in batches of this size, the last one padded."""
+
+
+class TeacherStore:
+    """A folder of trained teachers, ``<id>/weights.safetensors`` and ``<id>/card.json`` each.
+
+    Safe for several processes: one trains, under a lock, the others wait for it. A teacher appears whole or not
+    at all.
+
+    Args:
+        root: the folder; by default ``teachers`` in the user's cache (``WSL_SWEEP_CACHE``,
+            ``XDG_CACHE_HOME/wsl-sweep`` or ``~/.cache/wsl-sweep``).
+    """
+
+    def __init__(self, root: Path | None = None) -> None:
+        self.root = root if root is not None else cache_folder() / "teachers"
+
+    def card(self, teacher_id: str) -> dict[str, Any] | None:
+        """What is known of a teacher: configuration, accuracy, hash of its weights; None where there is none."""
+        try:
+            card: dict[str, Any] = json.loads((self.root / teacher_id / "card.json").read_text())
+        except (OSError, ValueError):
+            return None
+        return card if self.weights(teacher_id).is_file() else None
+
+    def weights(self, teacher_id: str) -> Path:
+        """The teacher's safetensors file."""
+        return self.root / teacher_id / "weights.safetensors"
+
+    def ensure(
+        self, teacher_id: str, train: Callable[[], tuple[nn.Module, dict[str, Any]]]
+    ) -> dict[str, Any]:
+        """The card of a teacher, which ``train`` makes if it is not there yet.
+
+        ``train`` returns the model and what its card says beside its id, its hash and its weights' sizes.
+        """
+        card = self.card(teacher_id)
+        if card is not None:
+            return card
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.root / f".{teacher_id}.lock")
+            with lock:
+                card = self.card(teacher_id)
+                return card if card is not None else self._add(teacher_id, *train())
+        except OSError as error:
+            raise TrialError(
+                f"cannot keep a teacher in {self.root}: {error.strerror or error}; "
+                "set WSL_SWEEP_CACHE to a folder that can be written"
+            ) from error
+
+    def _add(self, teacher_id: str, model: nn.Module, facts: Mapping[str, Any]) -> dict[str, Any]:
+        folder = Path(tempfile.mkdtemp(dir=self.root, prefix=f".{teacher_id}."))
+        try:
+            digest = save_tensors(folder / "weights.safetensors", model.state_dict())
+            parameters = sum(parameter.numel() for parameter in model.parameters())
+            card = {"teacher_id": teacher_id, "sha256": digest, "parameters": parameters, **facts}
+            write_json(folder / "card.json", card)
+            target = self.root / teacher_id
+            if target.exists():  # a damaged one: `card` did not accept it
+                shutil.rmtree(target)
+            os.chmod(folder, 0o755)
+            os.replace(folder, target)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                shutil.rmtree(folder)
+            raise
+        return card
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class FrozenTeacher:
+    """A teacher as a student sees it: float32, no gradient, one batch size.
+
+    Args:
+        model: the teacher, on its device.
+        validation: whose logits ``validation_logits`` returns.
+        mode: ``eval`` (running statistics), or ``train`` (each batch's own statistics, as the paper's released
+            code does; the running ones drift).
+    """
+
+    def __init__(self, model: nn.Module, validation: Examples, mode: str = "eval") -> None:
+        self.model = model.requires_grad_(False)
+        self.mode = mode
+        self.forwards = 0
+        self._validation = validation
+        self._validation_logits: Tensor | None = None
+
+    @classmethod
+    def load(
+        cls, model: nn.Module, weights: Path, name: str, validation: Examples, mode: str = "eval"
+    ) -> FrozenTeacher:
+        """The teacher whose weights lie in ``weights``; ``model`` is a fresh one of the same shape."""
+        load_into(model, weights, name)
+        return cls(model.to(validation.labels.device), validation, mode)
+
+    @torch.no_grad()
+    def training_logits(self, images: Tensor) -> Tensor:
+        """(B, C) logits of a batch; every example is one more of ``forwards``."""
+        self.forwards += len(images)
+        self.model.train(self.mode == "train")
+        if self.mode == "train":
+            logits: Tensor = self.model(images)
+            return logits.float()
+        return self._padded(images)
+
+    @torch.no_grad()
+    def validation_logits(self) -> Tensor:
+        """(N, C) logits of the plain validation pictures, in eval mode, computed once."""
+        if self._validation_logits is None:
+            self.model.eval()
+            rows = torch.arange(len(self._validation), device=self._validation.labels.device)
+            batches = [self._padded(self._validation.views.plain(b)) for b in rows.split(TEACHER_BATCH)]
+            self._validation_logits = torch.cat(batches)
+        return self._validation_logits
+
+    def _padded(self, images: Tensor) -> Tensor:
+        """Logits computed in batches of TEACHER_BATCH, the last one padded with zeros."""
+        outputs = []
+        for batch in images.split(TEACHER_BATCH):
+            missing = TEACHER_BATCH - len(batch)
+            padded = torch.cat([batch, batch.new_zeros(missing, *batch.shape[1:])]) if missing else batch
+            outputs.append(self.model(padded)[: len(batch)].float())
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
