@@ -9,6 +9,7 @@ from typing import Any
 
 from wsl_sweep.spec.distributions import Distribution
 from wsl_sweep.spec.identity import teacher_identity, trial_id
+from wsl_sweep.spec.reads import reads
 from wsl_sweep.spec.spec import Spec
 
 CONFIRM_SEED = 1000
@@ -74,7 +75,7 @@ def make_trial(
     """
     config = spec.config(overrides, params, seed=seed, device_kind=device_kind)
     shown = dict(params) if arm is not None else {**overrides, **params}
-    read = spec.read_by({**overrides, **params})
+    read = reads(spec.flat_config(overrides, params))
     return Trial(
         trial_id=trial_id(config, part, spec.threads),
         stage=stage,
@@ -166,7 +167,7 @@ def grid_points(spec: Spec, overrides: Mapping[str, Any]) -> list[dict[str, Any]
         for path, value in zip(order, values, strict=True):
             if space[path].holds({**spec.flat_config(overrides), **params}):
                 params[path] = value
-        read = spec.read_by({**overrides, **params})
+        read = reads(spec.flat_config(overrides, params))
         params = {path: value for path, value in params.items() if path in read}
         points.setdefault(repr(sorted(params.items())), params)
     return list(points.values())
@@ -178,7 +179,6 @@ class Plan:
 
     Attributes:
         stages: stage → number of trials, in the order in which they run.
-        epochs: stage → epochs of all its trials together, by the configurations known beforehand.
         teachers: id → (identity, an example of a trial that needs it), of the teachers to be had.
         open_teachers: True where a swept continuum makes more of them.
         examples: stage → one of its trials, for the estimate of time.
@@ -204,7 +204,7 @@ def make_plan(spec: Spec, device_kind: str = "cpu") -> Plan:
     trials: list[Trial]
     if spec.search is None:
         trials = merge([trial for cell in ablation_cells(spec, device_kind) for trial in cell.trials])
-        return Plan({"ablation": len(trials)}, *_teachers(trials), {"ablation": trials[0]})
+        return Plan({"ablation": len(trials)}, _teachers(trials), False, {"ablation": trials[0]})
     stages = {"search": sum(search_trials(spec, arm) for arm in spec.arms.values())}
     trials = [trial for arm in spec.arms for trial in _samples(spec, arm, device_kind)]
     open_ended = any(
@@ -240,8 +240,7 @@ def make_plan(spec: Spec, device_kind: str = "cpu") -> Plan:
                 for trial in trials
             ]  # fmt: skip
         trials = trials + final
-    teachers, _ = _teachers(trials)
-    return Plan(stages, teachers, open_ended, examples)
+    return Plan(stages, _teachers(trials), open_ended, examples)
 
 
 def _samples(spec: Spec, arm: str, device_kind: str) -> list[Trial]:
@@ -277,12 +276,10 @@ def _steers(path: str) -> bool:
     return path == "distillation.method"
 
 
-def _teachers(
-    trials: Sequence[Trial],
-) -> tuple[dict[str, tuple[Mapping[str, Any], Trial]], bool]:
+def _teachers(trials: Sequence[Trial]) -> dict[str, tuple[Mapping[str, Any], Trial]]:
     found: dict[str, tuple[Mapping[str, Any], Trial]] = {}
     for trial in trials:
         named = teacher_identity(trial.config, trial.part, trial.threads)
         if named is not None and not trial.config["teacher"].get("checkpoint"):
             found.setdefault(named[0], (named[1], trial))
-    return found, False
+    return found

@@ -118,10 +118,17 @@ class Spec:
         read = reads(flat)
         return nest({path: flat[path] for path in sorted(read) if path in flat})
 
-    def read_by(self, overrides: Mapping[str, Any]) -> set[str]:
-        """The paths that an arm, variant or baseline reads under some values of the space."""
-        possible = {path: distribution.representatives() for path, distribution in self.space.items()}
-        return possible_reads(self.flat_config(overrides), possible)
+    def read_by(
+        self, overrides: Mapping[str, Any], params: Mapping[str, Any] | None = None
+    ) -> set[str]:
+        """The paths that an arm, variant or baseline reads under some values of the space, ``params`` being set."""
+        chosen = params or {}
+        possible = {
+            path: distribution.representatives()
+            for path, distribution in self.space.items()
+            if path not in chosen
+        }
+        return possible_reads(self.flat_config(overrides, chosen), possible)
 
     def space_of(self, overrides: Mapping[str, Any]) -> dict[str, Distribution]:
         """The space less what an arm or variant does not read."""

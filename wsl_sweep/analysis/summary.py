@@ -1,0 +1,104 @@
+"""``summary.json``: what a sweep found, made from its ledger at any time again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from wsl_sweep.analysis.statistics import t_interval
+from wsl_sweep.spec.spec import Spec
+from wsl_sweep.sweep.ledger import SweepState, TrialState
+from wsl_sweep.sweep.selection import pareto_front
+
+
+def build_summary(
+    spec: Spec, state: SweepState, *, uuid: str, run_ids: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """The summary of a sweep: every trial, the best one (by validation), and the confirmed table.
+
+    ``confirmed`` has a row for each winner and baseline, or for each cell of an ablation: ``values`` of
+    ``compare.metric`` by seed (``seeds`` beside them), their ``mean``, the 95 % t interval ``ci95`` (None for one
+    value) and ``n``; seeds that did not finish are counted in ``missing``.
+    """
+    ids = run_ids or {}
+    single = len(spec.metrics) == 1
+    pool = [s for s in state.trials.values() if s.trial.stage in ("search", "ablation")]
+    front = pareto_front(pool, spec.metrics, spec.modes)
+    summary: dict[str, Any] = {
+        "sweep": spec.name,
+        "uuid": uuid,
+        "description": spec.description,
+        "status": state.status,
+        "metric": spec.metrics[0] if single else list(spec.metrics),
+        "mode": spec.modes[0] if single else list(spec.modes),
+        "trials": [_trial(s, ids.get(s.trial.trial_id)) for s in state.trials.values()],
+        "best": _best(front[0], spec.metrics) if front else None,
+        "confirmed": [_confirmed(row, state, spec.compare.metric) for row in state.rows],
+        "compare": spec.compare.model_dump(),
+        "notes": list(dict.fromkeys([*spec.notes, *state.notes])),
+    }
+    if not single:
+        summary["pareto_front"] = [_best(one, spec.metrics) for one in front]
+    return summary
+
+
+def _trial(state: TrialState, run_id: str | None) -> dict[str, Any]:
+    trial = state.trial
+    return {
+        "trial_id": trial.trial_id,
+        "stage": trial.stage,
+        "arm": trial.arm,
+        "variants": list(trial.variants),
+        "seed": trial.seed,
+        "overrides": dict(trial.overrides),
+        "config": dict(trial.config),
+        "part": trial.part,
+        "status": state.status,
+        "epochs": state.epochs,
+        "metrics": dict(state.metrics),
+        "error": state.error,
+        "seconds": state.facts.get("seconds"),
+        "fingerprint": state.facts.get("fingerprint"),
+        "mlflow_run_id": run_id,
+    }
+
+
+def _best(state: TrialState, metrics: Sequence[str]) -> dict[str, Any]:
+    values = [state.metrics[metric] for metric in metrics]
+    return {
+        "trial_id": state.trial.trial_id,
+        "overrides": dict(state.trial.overrides),
+        "value": values[0] if len(values) == 1 else values,
+    }
+
+
+def _confirmed(row: Mapping[str, Any], state: SweepState, metric: str) -> dict[str, Any]:
+    values: list[float] = []
+    seeds: list[int] = []
+    ids: list[str] = []
+    for trial_id, seed in zip(row["trial_ids"], row["seeds"], strict=True):
+        known = state.trials.get(trial_id)
+        value = known.metrics.get(metric) if known is not None and known.status == "finished" else None
+        if value is not None and math.isfinite(value):
+            values.append(value)
+            seeds.append(seed)
+            ids.append(trial_id)
+    return {
+        "variant": row["variant"],
+        "overrides": dict(row["overrides"]),
+        "metric": metric,
+        "values": values,
+        "mean": math.fsum(values) / len(values) if values else None,
+        "ci95": _interval(values),
+        "n": len(values),
+        "seeds": seeds,
+        "trial_ids": ids,
+        "missing": len(row["trial_ids"]) - len(values),
+        "tuned": row.get("tuned"),
+    }
+
+
+def _interval(values: Sequence[float]) -> list[float] | None:
+    found = t_interval(values)
+    return None if found is None else list(found)

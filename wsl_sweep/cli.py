@@ -1,0 +1,336 @@
+"""The ``wsl-sweep`` command. Every command is a few lines over a function of ``wsl_sweep.app``."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from wsl_sweep import __version__
+from wsl_sweep.errors import WslSweepError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Search and ablate knowledge distillation with weighted soft labels.\n\n"
+    "Start with: wsl-sweep run search_spaces/alpha.yaml",
+    rich_markup_mode=None,
+)
+
+File = Annotated[Path, typer.Argument(help="A search-space file.", show_default=False)]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="Set a path of run, above all else; may be repeated."),
+]
+Recipe = Annotated[str | None, typer.Option(help="Use this recipe in place of the file's.")]
+Trials = Annotated[int | None, typer.Option(help="Search trials for each arm.")]
+Seeds = Annotated[int | None, typer.Option(help="Seeds of confirm, or of an ablation.")]
+Name = Annotated[str | None, typer.Option(help="Name of the sweep.")]
+Storage = Annotated[str | None, typer.Option(help="Folder of sweeps.  [default: runs]", show_default=False)]
+TrackingUri = Annotated[
+    str | None, typer.Option(help="MLflow's address; else the file's, MLFLOW_TRACKING_URI, sqlite:///mlflow.db.")
+]
+Address = Annotated[str | None, typer.Option(help="Ray cluster to join; needs --storage and --tracking-uri.")]
+Insecure = Annotated[bool, typer.Option("--insecure", help="Join a cluster that has no token.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command()
+def run(
+    file: File,
+    sets: Sets = None,
+    recipe: Recipe = None,
+    trials: Trials = None,
+    seeds: Seeds = None,
+    name: Name = None,
+    storage: Storage = None,
+    tracking_uri: TrackingUri = None,
+    address: Address = None,
+    insecure: Insecure = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the file and show the plan only.")] = False,
+) -> None:
+    """Run a search or an ablation.
+
+    Example: wsl-sweep run search_spaces/alpha.yaml --trials 20 --set distillation.temperature=2
+    """
+    from wsl_sweep.app import RunOptions, run_sweep
+
+    line = _command_line(sets, recipe, trials, seeds, name)
+    options = RunOptions(storage, tracking_uri, address, insecure)
+    if dry_run:
+        _print_plan(file, line, options)
+        return
+    _print_finished(run_sweep(file, line, options))
+
+
+@app.command()
+def resume(
+    name: Annotated[str, typer.Argument(help="A sweep that was stopped.", show_default=False)],
+    storage: Storage = None,
+    tracking_uri: TrackingUri = None,
+    address: Address = None,
+    insecure: Insecure = False,
+) -> None:
+    """Go on with a sweep that was stopped; what is finished stays.
+
+    Example: wsl-sweep resume alpha
+    """
+    from wsl_sweep.app import RunOptions, resume_sweep
+
+    _print_finished(resume_sweep(name, RunOptions(storage, tracking_uri, address, insecure)))
+
+
+@app.command()
+def plan(
+    file: File,
+    sets: Sets = None,
+    recipe: Recipe = None,
+    trials: Trials = None,
+    seeds: Seeds = None,
+    name: Name = None,
+    storage: Storage = None,
+) -> None:
+    """Show what would run: trials, teachers, what is there already, and how long it may take.
+
+    Example: wsl-sweep plan search_spaces/joint.yaml --trials 100
+    """
+    from wsl_sweep.app import RunOptions
+
+    _print_plan(file, _command_line(sets, recipe, trials, seeds, name), RunOptions(storage))
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Option(help="Named defaults: see wsl-sweep recipes.")] = "digits",
+    sets: Sets = None,
+    seed: Annotated[int | None, typer.Option(help="The student's seed.  [default: the recipe's]", show_default=False)] = None,
+    threads: Annotated[int, typer.Option(help="Torch's threads.", min=1)] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Train one student, without Ray and MLflow.
+
+    Example: wsl-sweep train --recipe digits --set distillation.alpha=2 --seed 3
+    """
+    from wsl_sweep.app import train_once
+
+    result = train_once(recipe, tuple(sets or ()), seed, threads, None if as_json else Console())
+    if as_json:
+        print(json.dumps(result, indent=2))
+        return
+    table = Table("metric", "value", box=None, header_style="dim")
+    for metric, value in result["metrics"].items():
+        table.add_row(metric, f"{value:.4f}")
+    Console().print(table)
+
+
+@app.command()
+def recipes(as_json: AsJson = False) -> None:
+    """List the recipes: named defaults for data set, models, optimizer and schedule.
+
+    Example: wsl-sweep recipes
+    """
+    from wsl_sweep.spec.recipes import RECIPES
+
+    if as_json:
+        print(json.dumps({r.name: {"description": r.description, **r.values} for r in RECIPES.values()}, indent=2))
+        return
+    table = Table("recipe", "teacher → student", "what it is", box=None, header_style="dim")
+    for one in RECIPES.values():
+        table.add_row(one.name, f"{one.values['teacher.model']} → {one.values['student.model']}", one.description)
+    Console().print(table)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of a search-space file, for editors.
+
+    Example: wsl-sweep schema > search_spaces/schema.json
+    """
+    from wsl_sweep.spec.sections import json_schema
+
+    print(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+
+
+@app.command()
+def status(storage: Storage = None, as_json: AsJson = False) -> None:
+    """List the sweeps in a storage and how far each is.
+
+    Example: wsl-sweep status --storage /shared/runs
+    """
+    from wsl_sweep.app import list_sweeps
+
+    sweeps = list_sweeps(storage)
+    if as_json:
+        print(json.dumps(sweeps, indent=2))
+        return
+    if not sweeps:
+        print(f"no sweeps in {storage or 'runs'}; start one: wsl-sweep run search_spaces/alpha.yaml")
+        return
+    table = Table("sweep", "status", "trials", "question", box=None, header_style="dim")
+    for sweep in sweeps:
+        counts = ", ".join(f"{count} {name}" for name, count in sweep["trials"].items())
+        planned = f" of {sweep['planned']}" if sweep["planned"] and sweep["status"] != "finished" else ""
+        table.add_row(sweep["sweep"], sweep["status"], counts + planned, sweep.get("description", ""))
+    Console().print(table)
+
+
+@app.command()
+def logs(
+    trial: Annotated[str, typer.Argument(help="A trial's id, or how it begins.", show_default=False)],
+    storage: Storage = None,
+) -> None:
+    """Print a trial's own output.
+
+    Example: wsl-sweep logs 3f2a
+    """
+    from wsl_sweep.app import find_logs
+
+    for path in find_logs(trial, storage):
+        print(f"== {path}")
+        print(path.read_text(encoding="utf-8", errors="replace"), end="")
+
+
+@app.command()
+def ui(
+    tracking_uri: TrackingUri = None,
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.", min=1, max=65535)] = 5000,
+) -> None:
+    """Open MLflow's own pages on 127.0.0.1, on the store that the sweeps here write to.
+
+    Example: wsl-sweep ui --port 5001
+    """
+    from wsl_sweep.tracking.settings import redact, resolve_tracking
+
+    uri = resolve_tracking(tracking_uri, None, "").uri
+    if uri.startswith(("http://", "https://")):
+        print(f"the runs are on a server already: open {redact(uri)}")
+        return
+    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+        raise WslSweepError(f"there is no {uri.removeprefix('sqlite:///')} here; run a sweep first, or give --tracking-uri")
+    print(f"MLflow on http://127.0.0.1:{port} (Ctrl-C ends it)", flush=True)
+    # The address goes by the environment: a command line is seen by every user of the machine.
+    environment = {**os.environ, "MLFLOW_BACKEND_STORE_URI": uri}
+    command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
+    raise typer.Exit(subprocess.run(command, env=environment, check=False).returncode)
+
+
+def _version(value: bool) -> None:
+    if value:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def _command_line(
+    sets: list[str] | None, recipe: str | None, trials: int | None, seeds: int | None, name: str | None
+) -> Any:
+    from wsl_sweep.spec.loading import CommandLine
+
+    return CommandLine(tuple(sets or ()), recipe, trials, seeds, name)
+
+
+def _print_plan(file: Path, line: Any, options: Any) -> None:
+    from wsl_sweep.app import outlook
+    from wsl_sweep.display import duration
+
+    seen = outlook(file, line, options)
+    console = Console(highlight=False)
+    console.print(f"{seen.spec.name}: {seen.spec.description or 'no description'}", markup=False)
+    table = Table("what", "how many", "there already", box=None, header_style="dim")
+    for stage, count in seen.plan.stages.items():
+        table.add_row(f"trials, {stage}", str(count), "")
+    there = sum(seen.teachers_there.values())
+    table.add_row("teachers", str(len(seen.teachers_there)), str(there))
+    console.print(table)
+    if seen.plan.open_teachers:
+        console.print("a teacher's setting is swept over a range: trials will train further teachers")
+    if seen.done is not None:
+        console.print(f"an unfinished sweep of this name has {seen.done} trials done: wsl-sweep resume {seen.spec.name}")
+    for note in seen.spec.notes:
+        console.print(f"note: {note}", markup=False)
+    if seen.seconds is None:
+        console.print("how long it takes is not known: no such trial has run on this machine yet")
+    else:
+        console.print(
+            f"about {duration(seen.seconds)} with {seen.slots} trial{'s' if seen.slots != 1 else ''} at once, from what "
+            "earlier trials took on this machine"
+        )
+
+
+def _print_finished(finished: Any) -> None:
+    from wsl_sweep.display import settings
+
+    summary: Mapping[str, Any] = finished.summary
+    console = Console(highlight=False)
+    console.print()
+    best = summary["best"]
+    if best is not None:
+        console.print(
+            f"Best by {summary['metric']}: {_value(best['value'])} at {settings(best['overrides'])} "
+            f"(trial {best['trial_id']})",
+            markup=False,
+        )
+    if summary["confirmed"]:
+        table = Table("variant", "settings", summary["confirmed"][0]["metric"], "95 % t interval", "n", "by seed", box=None, header_style="dim")
+        for row in summary["confirmed"]:
+            interval = "" if row["ci95"] is None else f"{row['ci95'][0]:.4f} … {row['ci95'][1]:.4f}"
+            mean = "" if row["mean"] is None else f"{row['mean']:.4f}"
+            table.add_row(
+                row["variant"], settings(row["overrides"]), mean, interval, str(row["n"]),
+                " ".join(f"{value:.4f}" for value in row["values"]),
+            )  # fmt: skip
+        console.print(table)
+    counts: dict[str, int] = {}
+    for trial in summary["trials"]:
+        counts[trial["status"]] = counts.get(trial["status"], 0) + 1
+    console.print(f"Trials: {', '.join(f'{count} {name}' for name, count in counts.items()) or 'none'}")
+    for trial in summary["trials"]:
+        if trial["status"] == "failed":
+            console.print(f"  {trial['trial_id']} failed: {trial['error']}", markup=False)
+    for note in summary["notes"]:
+        console.print(f"note: {note}", markup=False)
+    console.print(f"Everything is in {finished.folder} (summary.json, trials/)", markup=False)
+    if finished.interrupted is not None:
+        where = "" if finished.folder.parent == Path("runs") else f" --storage {finished.folder.parent}"
+        console.print(f"Stopped. Go on with it: wsl-sweep resume {finished.folder.name}{where}", markup=False)
+        raise typer.Exit(128 + finished.interrupted)
+    console.print("Look at the trials side by side: wsl-sweep ui")
+
+
+def _value(value: Any) -> str:
+    return ", ".join(map(_value, value)) if isinstance(value, list) else f"{value:.4f}"
+
+
+def main() -> NoReturn:
+    """Entry point: errors that a user can mend are printed, never a traceback."""
+    try:
+        app()
+    except WslSweepError as error:
+        print(f"wsl-sweep: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("wsl-sweep: interrupted", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+    sys.exit(0)

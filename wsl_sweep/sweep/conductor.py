@@ -1,0 +1,375 @@
+"""What runs next, and what every result means: a sweep from its first teacher to its final evaluation.
+
+No Ray here. The conductor proposes tasks when asked and hears of their ends; the ledger is written before anybody
+acts. Its script reads top to bottom; where it has to wait for running trials it yields None.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from wsl_sweep.spec.identity import teacher_identity
+from wsl_sweep.spec.plan import CONFIRM_SEED, Trial, ablation_cells, make_plan, make_trial, merge
+from wsl_sweep.spec.spec import Spec
+from wsl_sweep.sweep.ledger import Event, Ledger, Listener, SweepState, TrialState, fold
+from wsl_sweep.sweep.selection import pareto_front, rank_candidates
+from wsl_sweep.sweep.study import ArmStudy
+
+EVALUATIONS_A_TASK = 16
+
+
+@dataclass(frozen=True)
+class Task:
+    """Something for a worker to do.
+
+    Attributes:
+        kind: ``teacher``, ``train`` or ``evaluate``.
+        key: its name among the running tasks.
+        trials: whose teacher, which one, or which ones to evaluate.
+        attempt: of a training.
+    """
+
+    kind: Literal["teacher", "train", "evaluate"]
+    key: str
+    trials: tuple[Trial, ...]
+    attempt: int = 1
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data, for a worker."""
+        return {
+            "kind": self.kind,
+            "key": self.key,
+            "attempt": self.attempt,
+            "trials": [trial.to_json() for trial in self.trials],
+        }
+
+
+class Conductor:
+    """Runs a sweep's script against its ledger.
+
+    Args:
+        spec: what is asked for.
+        ledger: empty, or of the sweep that is resumed.
+        device_kind: ``cpu`` or ``cuda``.
+        has_teacher: whether a teacher of this id is in the store.
+        listeners: hear every event once it is on disk.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        ledger: Ledger,
+        *,
+        device_kind: str = "cpu",
+        has_teacher: Callable[[str], bool] = lambda _: False,
+        listeners: Sequence[Listener] = (),
+    ) -> None:
+        self.spec, self.ledger, self.device_kind = spec, ledger, device_kind
+        self.listeners = list(listeners)
+        self.state: SweepState = fold(ledger.events())
+        self.tasks: dict[str, Task] = {}
+        self.plan = make_plan(spec, device_kind)
+        self.expected = sum(self.plan.stages.values())
+        self.finished = False
+        self._has_teacher = has_teacher
+        self._failed_teachers: dict[str, str] = {}
+        self._studies: dict[str, ArmStudy] = {}
+        self._started = time.time()
+        self._seconds_used = sum(float(s.facts.get("seconds") or 0) for s in self.state.trials.values())
+        self._over_budget: str | None = None
+        self._script = self._run()
+
+    # --- what the runner calls -----------------------------------------------------------------------------------
+
+    def next(self) -> Task | None:
+        """The next task; None while there is nothing to propose. ``finished`` is True once nothing ever will be."""
+        task = next(self._script, None) if not self.finished else None
+        if task is not None:
+            self.tasks[task.key] = task
+        return task
+
+    def started(self, key: str) -> None:
+        """A worker has begun with a task."""
+        task = self.tasks.get(key)
+        if task is not None and task.kind == "train":
+            trial_id = task.trials[0].trial_id
+            self._write("started", trial_id=trial_id, attempt=task.attempt)
+
+    def ended(self, key: str, outcome: Mapping[str, Any]) -> None:
+        """A task has come to its end; the first word counts.
+
+        ``outcome`` has ``status`` (finished, pruned, failed or killed) and, by kind of task, ``metrics``,
+        ``epochs``, ``seconds``, ``fingerprint``, ``error``, ``evaluated``.
+        """
+        task = self.tasks.pop(key, None)
+        if task is None:
+            return
+        if task.kind == "teacher":
+            if outcome["status"] == "failed":
+                self._failed_teachers[key.removeprefix("teacher-")] = str(outcome.get("error"))
+        elif task.kind == "evaluate":
+            for trial_id, metrics in (outcome.get("evaluated") or {}).items():
+                self._write("evaluated", trial_id=trial_id, metrics=metrics)
+            if outcome["status"] == "failed":
+                self._note(f"the final evaluation failed: {outcome.get('error')}")
+        else:
+            self._end_trial(task, outcome)
+
+    def interrupt(self) -> None:
+        """Every trial without a last word is killed, and the sweep is stopped."""
+        for key, task in list(self.tasks.items()):
+            self.tasks.pop(key)
+            if task.kind == "train":
+                self._end_trial(task, {"status": "killed", "error": "the sweep was stopped"})
+        self._write("sweep", status="stopped")
+
+    def close(self, status: str) -> None:
+        """The sweep's own last word: ``finished`` or ``failed``."""
+        self._write("sweep", status=status)
+
+    # --- the script ----------------------------------------------------------------------------------------------
+
+    def _run(self) -> Iterator[Task | None]:
+        yield from self._teachers()
+        if self.spec.search is None:
+            cells = ablation_cells(self.spec, self.device_kind)
+            trials = merge([trial for cell in cells for trial in cell.trials])
+            yield from self._train(trials)
+            rows = [
+                {
+                    "variant": cell.variant,
+                    "overrides": dict(cell.overrides),
+                    "trial_ids": [trial.trial_id for trial in cell.trials],
+                    "seeds": [trial.seed for trial in cell.trials],
+                }
+                for cell in cells
+            ]
+        else:
+            yield from self._search()
+            rows = []
+            if self.spec.confirm is not None:
+                rows = yield from self._confirm()
+        if rows and self.state.rows != rows:
+            self._write("decided", rows=rows)
+        yield from self._evaluate(rows)
+        self.finished = True
+
+    def _teachers(self) -> Iterator[Task | None]:
+        for teacher_id, (_, trial) in self.plan.teachers.items():
+            if trial.part == "train" and not self._has_teacher(teacher_id):
+                yield Task("teacher", f"teacher-{teacher_id}", (trial,))
+        yield from self._wait("teacher")
+
+    def _search(self) -> Iterator[Task | None]:
+        """The arms take turns; each is told of its own trials only."""
+        self._studies = {
+            arm: ArmStudy(
+                self.spec,
+                arm,
+                self.device_kind,
+                [s for s in self.state.trials.values() if s.trial.arm == arm and s.trial.stage == "search"],
+            )
+            for arm in self.spec.arms
+        }
+        unsettled = [s.trial for s in self.state.trials.values() if s.trial.stage == "search" and not s.settled]
+        for trial in unsettled:
+            yield from self._task(trial)
+        open_arms = dict(self._studies)
+        while open_arms and not self._budget_spent():
+            for arm, study in list(open_arms.items()):
+                trial = study.propose()
+                if trial is None:
+                    if study.exhausted and study.proposed < study.wanted:
+                        self._note(
+                            f"the space of arm {arm} holds no more than {study.proposed} different trials; "
+                            f"{study.wanted} were asked for"
+                        )
+                        self.expected -= study.wanted - study.proposed
+                    del open_arms[arm]
+                else:
+                    yield from self._task(trial)
+                if self._budget_spent():
+                    break
+        yield from self._wait("train")
+
+    def _confirm(self) -> Iterator[Task | None]:
+        """The best of each arm on fresh seeds; the winners and the untuned baselines go to the final evaluation."""
+        confirm, metric, mode = self.spec.confirm, self.spec.metrics[0], self.spec.modes[0]
+        assert confirm is not None
+        candidates = {arm: self._candidates(arm, confirm.top) for arm in self.spec.arms}
+        seeds = [CONFIRM_SEED + index for index in range(confirm.seeds)]
+        trials: dict[tuple[str, int], list[Trial]] = {}
+        for arm, tops in candidates.items():
+            for index, top in enumerate(tops):
+                trials[arm, index] = [
+                    self._confirm_trial(arm, self.spec.arms[arm], top.trial.overrides, seed, arm=arm)
+                    for seed in seeds
+                ]
+        finals: dict[str, list[Trial]] = {
+            name: [
+                self._confirm_trial(name, overrides, {}, seed, part=confirm.train_on) for seed in seeds
+            ]
+            for name, overrides in self._baselines().items()
+        }
+        yield from self._train(merge([t for group in (*trials.values(), *finals.values()) for t in group]))
+
+        rows: list[dict[str, Any]] = []
+        for arm, tops in candidates.items():
+            groups = [trials[arm, index] for index in range(len(tops))]
+            ranking = rank_candidates([self._states(group) for group in groups], metric, mode)
+            if not ranking:
+                self._note(f"arm {arm} has no winner: none of its trials finished")
+                continue
+            best, mean = ranking[0]
+            winner = groups[best]
+            if confirm.train_on != "train":
+                winner = [
+                    self._confirm_trial(
+                        arm, self.spec.arms[arm], tops[best].trial.overrides, seed, arm=arm, part=confirm.train_on
+                    )
+                    for seed in seeds
+                ]
+                yield from self._train(winner)
+            rows.append(_row(arm, tops[best].trial.overrides, winner, tuned=True, validation_mean=mean))
+        rows += [
+            _row(name, self._baselines()[name], group, tuned=False) for name, group in finals.items()
+        ]
+        return rows
+
+    def _evaluate(self, rows: Sequence[Mapping[str, Any]]) -> Iterator[Task | None]:
+        """The one look at the test set, when everything has been chosen."""
+        ids = dict.fromkeys(trial_id for row in rows for trial_id in row["trial_ids"])
+        states = [self.state.trials[trial_id] for trial_id in ids if trial_id in self.state.trials]
+        waiting = [s.trial for s in states if s.status == "finished" and "test/accuracy" not in s.metrics]
+        for start in range(0, len(waiting), EVALUATIONS_A_TASK):
+            chunk = tuple(waiting[start : start + EVALUATIONS_A_TASK])
+            yield Task("evaluate", f"evaluate-{start}", chunk)
+        yield from self._wait("evaluate")
+
+    # --- its steps -----------------------------------------------------------------------------------------------
+
+    def _train(self, trials: Sequence[Trial]) -> Iterator[Task | None]:
+        for trial in trials:
+            if self._budget_spent():
+                break
+            yield from self._task(trial)
+        yield from self._wait("train")
+
+    def _task(self, trial: Trial) -> Iterator[Task]:
+        """The task of a trial, proposed in the ledger first; nothing if it is settled or its teacher failed."""
+        known = self.state.trials.get(trial.trial_id)
+        if known is not None and known.settled:
+            names = dict.fromkeys((*known.trial.variants, *trial.variants))
+            if tuple(names) != known.trial.variants:
+                self._write("proposed", trial=replace(known.trial, variants=tuple(names)).to_json())
+            return
+        if known is None:
+            self._write("proposed", trial=trial.to_json())
+        task = Task("train", trial.trial_id, (trial,), attempt=(known.attempt if known else 0) + 1)
+        named = teacher_identity(trial.config, trial.part, trial.threads)
+        if named is not None and named[0] in self._failed_teachers:
+            self.tasks[task.key] = task
+            self.started(task.key)
+            reason = f"its teacher could not be trained: {self._failed_teachers[named[0]]}"
+            self.ended(task.key, {"status": "failed", "error": reason})
+            return
+        yield task
+
+    def _wait(self, kind: str) -> Iterator[None]:
+        while any(task.kind == kind for task in self.tasks.values()):
+            yield None
+
+    def _candidates(self, arm: str, top: int) -> list[TrialState]:
+        own = [s for s in self.state.trials.values() if s.trial.stage == "search" and s.trial.arm == arm]
+        return pareto_front(own, self.spec.metrics, self.spec.modes)[:top]
+
+    def _baselines(self) -> dict[str, Mapping[str, Any]]:
+        """Name → overrides; a baseline that is called like an arm is told apart from its tuned self."""
+        return {
+            f"{name} (untuned)" if name in self.spec.arms else name: overrides
+            for name, overrides in self.spec.baselines.items()
+        }
+
+    def _confirm_trial(
+        self,
+        variant: str,
+        overrides: Mapping[str, Any],
+        params: Mapping[str, Any],
+        seed: int,
+        *,
+        arm: str | None = None,
+        part: str = "train",
+    ) -> Trial:
+        return make_trial(
+            self.spec,
+            stage="confirm",
+            variant=variant,
+            overrides=overrides,
+            params=params,
+            seed=seed,
+            arm=arm,
+            part=part,
+            device_kind=self.device_kind,
+        )
+
+    def _states(self, trials: Sequence[Trial]) -> list[TrialState]:
+        return [
+            self.state.trials.get(trial.trial_id) or TrialState(trial, status="killed") for trial in trials
+        ]
+
+    def _end_trial(self, task: Task, outcome: Mapping[str, Any]) -> None:
+        trial = task.trials[0]
+        fields = {key: value for key, value in outcome.items() if key not in ("status", "evaluated")}
+        self._write(str(outcome["status"]), trial_id=trial.trial_id, attempt=task.attempt, **fields)
+        self._seconds_used += float(outcome.get("seconds") or 0.0)
+        if trial.stage == "search" and trial.arm in self._studies and outcome["status"] != "killed":
+            self._studies[trial.arm].tell(self.state.trials[trial.trial_id])
+
+    def _budget_spent(self) -> bool:
+        """Whether the file's budget is used up; says so once."""
+        if self._over_budget is not None:
+            return True
+        budget = self.spec.budget
+        started = sum(state.attempt > 0 or state.status == "proposed" for state in self.state.trials.values())
+        gpu = self.spec.resources.gpu or 0.0
+        spent = {
+            "trials": (started, budget.trials),
+            "hours": ((time.time() - self._started) / 3600, budget.hours),
+            "gpu_hours": (self._seconds_used * gpu / 3600, budget.gpu_hours),
+        }
+        for name, (used, limit) in spent.items():
+            if limit is not None and used >= limit:
+                self._over_budget = name
+                self._note(f"the budget of {limit:g} {name} is used up; {self.expected - started} trials were not run")
+                return True
+        return False
+
+    def _note(self, text: str) -> None:
+        self._write("note", text=text)
+
+    def _write(self, event: str, **fields: Any) -> None:
+        entry: Event = self.ledger.append(event, **fields)
+        self.state.apply(entry)
+        for listener in self.listeners:
+            listener(entry)
+
+
+def _row(
+    variant: str,
+    overrides: Mapping[str, Any],
+    trials: Sequence[Trial],
+    *,
+    tuned: bool,
+    validation_mean: float | None = None,
+) -> dict[str, Any]:
+    return {
+        "variant": variant,
+        "overrides": dict(overrides),
+        "trial_ids": [trial.trial_id for trial in trials],
+        "seeds": [trial.seed for trial in trials],
+        "tuned": tuned,
+        "validation_mean": validation_mean,
+    }

@@ -1,0 +1,370 @@
+"""Ray Tune as the hands of the conductor: one fit for all stages, so that workers stay warm between them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from ray import tune
+from ray.tune import Callback, RunConfig, TuneConfig, Tuner
+from ray.tune.search import Searcher
+
+from wsl_sweep.errors import WslSweepError
+from wsl_sweep.sweep.conductor import Conductor, Task
+from wsl_sweep.sweep.ledger import LAST_WORDS
+from wsl_sweep.sweep.schedulers import ArmScheduler, build_scheduler
+from wsl_sweep.sweep.trainable import tune_function
+
+RowsListener = Callable[[str, int, list[dict[str, float]]], None]
+TeacherListener = Callable[[str, int, int], None]
+
+NO_LIMIT = 10**9
+
+
+@dataclass
+class Hands:
+    """What the runner tells apart from events: rows of epochs, and how far a teacher is.
+
+    Attributes:
+        rows: called with trial id, attempt and the new rows.
+        teacher: called with the teacher's id, its epoch and its epochs.
+    """
+
+    rows: Sequence[RowsListener] = ()
+    teacher: Sequence[TeacherListener] = ()
+
+
+@dataclass
+class Interrupt:
+    """SIGINT and SIGTERM as a flag that ends the fit; a second one ends the process at once."""
+
+    signum: int | None = None
+    fitting: bool = False
+    _before: dict[int, Any] = field(default_factory=dict)
+
+    def install(self) -> None:
+        """Takes both signals; to be called again after ``ray.init``, which takes SIGTERM for itself."""
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            handler = signal.signal(signum, self._handle)
+            self._before.setdefault(signum, handler)
+        self._before.setdefault(signal.SIGUSR1, signal.signal(signal.SIGUSR1, signal.SIG_IGN))
+
+    def restore(self) -> None:
+        """Gives the signals back."""
+        for signum, handler in self._before.items():
+            signal.signal(signum, handler)
+        self._before.clear()
+
+    def _handle(self, signum: int, _: FrameType | None) -> None:
+        again = self.signum is not None
+        self.signum = signum
+        if self.fitting and not again:
+            signal.raise_signal(signal.SIGUSR1)  # Tune's own way to end a fit
+        else:
+            raise KeyboardInterrupt
+
+
+class _TuneSearcher(Searcher):  # type: ignore[misc]
+    """Ray Tune asks, the conductor answers. Nothing here may raise: Tune would run finished trials again."""
+
+    def __init__(
+        self,
+        conductor: Conductor,
+        hands: Hands,
+        to_json: Callable[[Task], str],
+        concurrent: int | None,
+        problems: list[BaseException],
+    ) -> None:
+        super().__init__()
+        self.conductor, self.hands, self.to_json = conductor, hands, to_json
+        self.concurrent, self.problems = concurrent, problems
+        self.keys: dict[str, str] = {}
+        self.stopped: dict[str, dict[str, Any]] = {}
+
+    def set_search_properties(self, *_: Any, **__: Any) -> bool:
+        """Nothing of Tune's to take over."""
+        return True
+
+    def suggest(self, trial_id: str) -> Any:
+        """The next task, None to wait, FINISHED at the end."""
+        try:
+            if self.concurrent is not None and len(self.conductor.tasks) >= self.concurrent:
+                return None
+            task = self.conductor.next()
+        except BaseException as error:
+            self.problems.append(error)
+            return Searcher.FINISHED
+        if task is None:
+            return Searcher.FINISHED if self.conductor.finished or self.problems else None
+        self.keys[trial_id] = task.key
+        return {"task": self.to_json(task), "key": task.key, "arm": _arm_of_task(task)}
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Rows, progress of a teacher, and the outcome."""
+        self._guarded(self._hear, trial_id, result)
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """A task without an outcome has been stopped early, or its worker has died."""
+        self._guarded(self._complete, trial_id, error)
+
+    def lost(self, trial_id: str, reason: str) -> None:
+        """The worker of a task died."""
+        self._guarded(self.conductor.ended, self.keys.get(trial_id, ""), {"status": "failed", "error": reason})
+
+    def stop_early(self, trial_id: str, result: dict[str, Any]) -> None:
+        """A scheduler is about to stop a trial: the ledger hears it first."""
+        metrics = {
+            name: value
+            for name, value in result.items()
+            if "/" in name and isinstance(value, int | float) and not name.startswith(("config/", "info/"))
+        }
+        outcome = {
+            "status": "pruned",
+            "epochs": int(result["epoch"]),
+            "metrics": metrics,
+            "seconds": float(result.get("train/seconds", 0.0)),
+        }
+        self._guarded(self._hear, trial_id, result)
+        self._guarded(self.conductor.ended, self.keys.get(trial_id, ""), outcome)
+        self.stopped[trial_id] = result
+
+    def save_to_dir(self, *_: Any, **__: Any) -> None:
+        """The ledger is the memory; Ray keeps nothing."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """See ``save_to_dir``."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """See ``save_to_dir``."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def _guarded(self, function: Callable[..., None], *arguments: Any) -> None:
+        try:
+            function(*arguments)
+        except BaseException as error:
+            self.problems.append(error)
+
+    def _hear(self, trial_id: str, result: dict[str, Any]) -> None:
+        if trial_id in self.stopped:
+            return
+        key = self.keys.get(trial_id, "")
+        task = self.conductor.tasks.get(key)
+        if task is None:
+            return
+        if result.get("rows"):
+            rows = json.loads(result["rows"])
+            for listener in self.hands.rows:
+                listener(key, task.attempt, rows)
+        if "teacher_epoch" in result:
+            for tell in self.hands.teacher:
+                tell(key, int(result["teacher_epoch"]), int(result["teacher_epochs"]))
+        if "outcome" in result:
+            self.conductor.ended(key, json.loads(result["outcome"]))
+
+    def _complete(self, trial_id: str, error: bool) -> None:
+        key = self.keys.get(trial_id, "")
+        if key in self.conductor.tasks and not error:
+            self.conductor.ended(key, {"status": "failed", "error": "ended without a result"})
+
+
+class _TuneCallback(Callback):  # type: ignore[misc]
+    """What the searcher is not told: that a task has started, and why a worker died."""
+
+    def __init__(self, searcher: _TuneSearcher) -> None:
+        self.searcher = searcher
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        """Ray's hook."""
+        key = self.searcher.keys.get(trial.trial_id, "")
+        self.searcher._guarded(self.searcher.conductor.started, key)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        """Ray's hook."""
+        self.searcher.lost(trial.trial_id, _why(trial))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+def _why(trial: Any) -> str:
+    """One line on why Ray ended a trial with an error."""
+    error = None
+    with contextlib.suppress(Exception):
+        error = trial.get_error()
+    if error is None:
+        return "its worker process died"
+    name = type(error).__name__
+    cause = getattr(error, "cause", None) or error
+    if "ActorDied" in name or "WorkerCrashed" in name or "ActorUnavailable" in name:
+        return f"its worker process died ({name})"
+    lines = [line for line in str(cause).splitlines() if line.strip()]
+    return f"{type(cause).__name__}: {lines[-1].strip()[:300] if lines else 'no message'}"
+
+
+def _arm_of_task(task: Task) -> str | None:
+    if task.kind != "train" or task.trials[0].stage != "search":
+        return None
+    return task.trials[0].arm
+
+
+def start_ray(address: str | None, *, log_file: Path, insecure: bool = False) -> None:
+    """Starts Ray on this machine, or joins the cluster at ``address``; see ``prepare_environment`` for its token.
+
+    Raises:
+        WslSweepError: a cluster without a token (and not ``insecure``), or one that cannot be reached.
+    """
+    import ray
+
+    common: dict[str, Any] = {
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+        "configure_logging": True,
+        "ignore_reinit_error": True,
+    }
+    if address is None:
+        ray.init(address="local", include_dashboard=False, **common)
+    else:
+        has_token = (
+            os.environ.get("RAY_AUTH_TOKEN")
+            or os.environ.get("RAY_AUTH_TOKEN_PATH")
+            or (Path.home() / ".ray" / "auth_token").is_file()
+        )
+        if not insecure and not (os.environ.get("RAY_AUTH_MODE") == "token" and has_token):
+            raise WslSweepError(
+                f"the cluster at {address} would be joined without a token, and Ray listens on every address: set "
+                "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH (the same token on every node), or say --insecure"
+            )
+        variables = {"TUNE_FUNCTION_THREAD_TIMEOUT_S": "600", "RAY_CHDIR_TO_TRIAL_DIR": "0"}
+        try:
+            ray.init(address=address, runtime_env={"env_vars": variables}, **common)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise WslSweepError(f"no Ray cluster answers at {address}: {str(error).splitlines()[0]}") from error
+    _log_to(log_file)
+
+
+def _log_to(path: Path) -> None:
+    """Ray's loggers write to a file of the sweep's, not to the terminal."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    for name in ("ray", "ray.tune", "ray.train", "ray.data"):
+        logger = logging.getLogger(name)
+        for old in logger.handlers[:]:
+            logger.removeHandler(old)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+    logging.getLogger("ray").addHandler(handler)
+    for name in ("ray.tune", "ray.train", "ray.data"):
+        logging.getLogger(name).addHandler(handler)
+
+
+def check_resources(cpu: float, gpu: float) -> int:
+    """How many trials fit at once. Raises WslSweepError where one does not fit anywhere."""
+    import ray
+
+    slots = 0
+    largest = (0.0, 0.0)
+    for node in ray.nodes():
+        if not node["Alive"]:
+            continue
+        has = (node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0))
+        largest = max(largest, has)
+        by_gpu = has[1] / gpu if gpu else float("inf")
+        slots += int(min(has[0] / cpu, by_gpu) + 1e-9)
+    if slots == 0:
+        raise WslSweepError(
+            f"a trial asks for {cpu:g} CPUs and {gpu:g} GPUs, and no node has that (the largest: {largest[0]:g} CPUs, "
+            f"{largest[1]:g} GPUs); change resources in the file"
+        )
+    return slots
+
+
+def fit(
+    conductor: Conductor,
+    folder: Path,
+    *,
+    gpu: float,
+    hands: Hands,
+    interrupt: Interrupt,
+) -> None:
+    """Runs the conductor's script to its end, or until an interrupt. Ray is up.
+
+    Afterwards every trial has its last word in the ledger.
+
+    Raises:
+        Exception: what went wrong in the driver itself (a full disk, say), after the workers have stopped.
+    """
+    spec = conductor.spec
+    problems: list[BaseException] = []
+    every_epoch = spec.scheduler.name != "none"
+
+    def to_json(task: Task) -> str:
+        extra = {"storage": str(folder.absolute()), "every_epoch": every_epoch and task.kind == "train"}
+        return json.dumps({**task.to_json(), **extra})
+
+    searcher = _TuneSearcher(conductor, hands, to_json, spec.resources.concurrent, problems)
+    epochs = max(trial.epochs for trial in conductor.plan.examples.values())
+    scheduler = ArmScheduler(
+        make=lambda: build_scheduler(spec.scheduler, spec.metrics[0], spec.modes[0], epochs),
+        arm_of=lambda trial: trial.config.get("arm"),
+        on_stop=lambda trial, result: searcher.stop_early(trial.trial_id, result),
+    )
+    scratch = tempfile.mkdtemp(prefix="wsl-sweep-ray-")
+    try:
+        tuner = Tuner(
+            tune.with_resources(tune_function, {"cpu": spec.resources.cpu, "gpu": gpu}),
+            param_space={},
+            tune_config=TuneConfig(
+                search_alg=searcher,
+                scheduler=scheduler,
+                num_samples=NO_LIMIT,
+                reuse_actors=True,
+                trial_dirname_creator=lambda trial: str(trial.trial_id),
+                trial_name_creator=lambda trial: str(trial.trial_id),
+            ),
+            run_config=RunConfig(
+                storage_path=scratch, name="ray", verbose=0, callbacks=[_TuneCallback(searcher)]
+            ),
+        )
+        with _fitting(interrupt):
+            tuner.fit()
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+        _settle(conductor, searcher, interrupted=interrupt.signum is not None or bool(problems))
+    if problems:
+        raise problems[0]
+
+
+@contextlib.contextmanager
+def _fitting(interrupt: Interrupt) -> Iterator[None]:
+    if interrupt.signum is not None:
+        raise KeyboardInterrupt
+    interrupt.fitting = True
+    try:
+        yield
+    finally:
+        interrupt.fitting = False
+
+
+def _settle(conductor: Conductor, searcher: _TuneSearcher, *, interrupted: bool) -> None:
+    """Trials without a last word get one: a callback may have been missed."""
+    if interrupted:
+        return  # the caller decides: `Conductor.interrupt` writes killed
+    for key, task in list(conductor.tasks.items()):
+        state = conductor.state.trials.get(key)
+        if task.kind != "train" or state is None or state.status not in LAST_WORDS:
+            conductor.ended(key, {"status": "failed", "error": "its worker was lost"})

@@ -1,0 +1,160 @@
+"""What a worker does: train a teacher, train a student, or evaluate students. A function for Ray Tune."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from wsl_sweep.errors import TrialError, WslSweepError
+from wsl_sweep.spec.plan import Trial
+
+Report = Callable[[dict[str, Any]], None]
+
+REPORT_SECONDS = 0.5
+"""Without a scheduler, epochs are reported together at most this often."""
+
+
+def tune_function(config: dict[str, Any]) -> None:
+    """The Ray Tune trainable: one task of the conductor's."""
+    from ray import tune
+
+    run_task(json.loads(config["task"]), tune.report)
+
+
+def run_task(task: Mapping[str, Any], report: Report) -> None:
+    """Does a task and reports rows of epochs as they come and, last of all, its outcome.
+
+    What goes wrong inside becomes an outcome with its reason; the worker stays as it is and takes the next task. Only
+    an error of the device leaves the function, so that Ray takes the whole process away.
+
+    Args:
+        task: a ``Task`` of the conductor as plain data, with ``storage``, ``every_epoch``.
+        report: ``tune.report``, or what stands for it.
+    """
+    folder = Path(task["storage"])
+    started = time.perf_counter()
+    log = folder / "teachers.log" if task["kind"] != "train" else trial_folder(folder, task) / "log.txt"
+    with _output_to(log):
+        try:
+            outcome = _DO[task["kind"]](task, report)
+        except WslSweepError as error:
+            print(f"failed: {error}", flush=True)
+            outcome = {"status": "failed", "error": str(error)}
+        except Exception as error:
+            traceback.print_exc()
+            outcome = {"status": "failed", "error": f"{type(error).__name__}: {_first_line(error)}"}
+            if "CUDA" in str(error):
+                report({"outcome": json.dumps(outcome)})
+                raise
+        finally:
+            gc.collect()
+        outcome["seconds"] = time.perf_counter() - started
+    report(outcome.pop("report", {}) | {"outcome": json.dumps(outcome)})
+
+
+def trial_folder(sweep_folder: Path, task: Mapping[str, Any]) -> Path:
+    """``trials/<trial id>`` of a training task."""
+    return sweep_folder / "trials" / str(task["trials"][0]["trial_id"])
+
+
+def _train(task: Mapping[str, Any], report: Report) -> dict[str, Any]:
+    from wsl_sweep.training import Job, TeacherStore, TrialTraining
+    from wsl_sweep.training.fingerprint import fingerprint
+    from wsl_sweep.training.weights import write_json
+
+    trial = Trial.from_json(task["trials"][0])
+    folder = trial_folder(Path(task["storage"]), task)
+    rows_file = folder / f"attempt-{task['attempt']}" / "rows.json"
+    write_json(folder / "config.json", trial.to_json())
+    print(f"trial {trial.trial_id}, attempt {task['attempt']}: {trial.stage} {', '.join(trial.variants)}")
+    training = TrialTraining(Job(dict(trial.config), _part(trial), trial.threads), TeacherStore())
+    rows: list[dict[str, float]] = []
+    unsent: list[dict[str, float]] = []
+    last_report = time.perf_counter()
+    for row in training:
+        rows.append(row)
+        unsent.append(row)
+        print(" ".join(f"{name}={value:.6g}" for name, value in row.items()), flush=True)
+        if len(rows) == training.epochs:
+            training.save(folder)
+            break
+        now = time.perf_counter()
+        if task["every_epoch"] or now - last_report >= REPORT_SECONDS:
+            write_json(rows_file, rows)
+            report({**row, "rows": json.dumps(unsent)})
+            unsent, last_report = [], now
+    write_json(rows_file, rows)
+    metrics = {name: value for name, value in rows[-1].items() if name not in ("epoch", "timestamp")}
+    return {
+        "status": "finished",
+        "epochs": len(rows),
+        "metrics": metrics,
+        "device": training.device,
+        "fingerprint": fingerprint(training.device, training.data.digest, training.teacher_digest),
+        "report": {**rows[-1], "rows": json.dumps(unsent)},
+    }
+
+
+def _teacher(task: Mapping[str, Any], report: Report) -> dict[str, Any]:
+    from wsl_sweep.training import Job, TeacherStore, train_teacher
+
+    trial = Trial.from_json(task["trials"][0])
+    job = Job(dict(trial.config), _part(trial), trial.threads)
+    epochs = int(trial.config["teacher"]["schedule"]["epochs"])
+    last_report = [time.perf_counter()]
+
+    def on_epoch(row: dict[str, float]) -> None:
+        print(" ".join(f"{name}={value:.6g}" for name, value in row.items()), flush=True)
+        if time.perf_counter() - last_report[0] >= REPORT_SECONDS:
+            report({"teacher_epoch": row["epoch"], "teacher_epochs": epochs})
+            last_report[0] = time.perf_counter()
+
+    card = train_teacher(job, TeacherStore(), on_epoch=on_epoch)
+    return {"status": "finished", "card": {"metrics": (card or {}).get("metrics")}}
+
+
+def _evaluate(task: Mapping[str, Any], report: Report) -> dict[str, Any]:
+    from wsl_sweep.training import Job, evaluate_on_test
+
+    evaluated: dict[str, dict[str, float]] = {}
+    for data in task["trials"]:
+        trial = Trial.from_json(data)
+        job = Job(dict(trial.config), _part(trial), trial.threads)
+        folder = Path(task["storage"]) / "trials" / trial.trial_id
+        evaluated[trial.trial_id] = evaluate_on_test(job, folder)
+    return {"status": "finished", "evaluated": evaluated}
+
+
+_DO: dict[str, Callable[[Mapping[str, Any], Report], dict[str, Any]]] = {
+    "train": _train,
+    "teacher": _teacher,
+    "evaluate": _evaluate,
+}
+
+
+def _part(trial: Trial) -> Any:
+    return trial.part
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else "no message"
+
+
+@contextlib.contextmanager
+def _output_to(path: Path) -> Iterator[None]:
+    """What this process prints goes to the end of ``path``; the file descriptors stay Ray's."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a", encoding="utf-8")
+    except OSError as error:
+        raise TrialError(f"cannot write {path}: {error.strerror or error}") from error
+    with file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
+        yield
+
