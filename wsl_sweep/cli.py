@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -39,7 +38,8 @@ Seeds = Annotated[int | None, typer.Option(help="Seeds of confirm, or of an abla
 Name = Annotated[str | None, typer.Option(help="Name of the sweep.")]
 Storage = Annotated[str | None, typer.Option(help="Folder of sweeps.  [default: runs]", show_default=False)]
 TrackingUri = Annotated[
-    str | None, typer.Option(help="MLflow's address; else the file's, MLFLOW_TRACKING_URI, sqlite:///mlflow.db.")
+    str | None,
+    typer.Option(help="MLflow's address; else the file's, MLFLOW_TRACKING_URI, sqlite:///mlflow.db."),
 ]
 Address = Annotated[str | None, typer.Option(help="Ray cluster to join; needs --storage and --tracking-uri.")]
 Insecure = Annotated[bool, typer.Option("--insecure", help="Join a cluster that has no token.")]
@@ -64,14 +64,15 @@ def run(
 
     Example: wsl-sweep run search_spaces/alpha.yaml --trials 20 --set distillation.temperature=2
     """
-    from wsl_sweep.app import RunOptions, run_sweep
+    from wsl_sweep.app import RunOptions, outlook, run_sweep
+    from wsl_sweep.show import show_plan
 
     line = _command_line(sets, recipe, trials, seeds, name)
     options = RunOptions(storage, tracking_uri, address, insecure)
     if dry_run:
-        _print_plan(file, line, options)
+        show_plan(outlook(file, line, options))
         return
-    _print_finished(run_sweep(file, line, options))
+    _end(run_sweep(file, line, options))
 
 
 @app.command()
@@ -88,7 +89,23 @@ def resume(
     """
     from wsl_sweep.app import RunOptions, resume_sweep
 
-    _print_finished(resume_sweep(name, RunOptions(storage, tracking_uri, address, insecure)))
+    _end(resume_sweep(name, RunOptions(storage, tracking_uri, address, insecure)))
+
+
+@app.command()
+def sync(
+    name: Annotated[str, typer.Argument(help="A sweep whose runs MLflow lacks.", show_default=False)],
+    storage: Storage = None,
+    tracking_uri: TrackingUri = None,
+) -> None:
+    """Bring MLflow in line with a sweep on disk; also on another server.
+
+    Example: wsl-sweep sync alpha --tracking-uri http://127.0.0.1:5000
+    """
+    from wsl_sweep.app import RunOptions, sync_sweep
+
+    finished = sync_sweep(name, RunOptions(storage, tracking_uri))
+    print(f"MLflow has the {len(finished.summary['trials'])} trials of {name}")
 
 
 @app.command()
@@ -105,16 +122,19 @@ def plan(
 
     Example: wsl-sweep plan search_spaces/joint.yaml --trials 100
     """
-    from wsl_sweep.app import RunOptions
+    from wsl_sweep.app import RunOptions, outlook
+    from wsl_sweep.show import show_plan
 
-    _print_plan(file, _command_line(sets, recipe, trials, seeds, name), RunOptions(storage))
+    show_plan(outlook(file, _command_line(sets, recipe, trials, seeds, name), RunOptions(storage)))
 
 
 @app.command()
 def train(
     recipe: Annotated[str, typer.Option(help="Named defaults: see wsl-sweep recipes.")] = "digits",
     sets: Sets = None,
-    seed: Annotated[int | None, typer.Option(help="The student's seed.  [default: the recipe's]", show_default=False)] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="The student's seed.  [default: the recipe's]", show_default=False)
+    ] = None,
     threads: Annotated[int, typer.Option(help="Torch's threads.", min=1)] = 1,
     as_json: AsJson = False,
 ) -> None:
@@ -169,6 +189,7 @@ def status(storage: Storage = None, as_json: AsJson = False) -> None:
     Example: wsl-sweep status --storage /shared/runs
     """
     from wsl_sweep.app import list_sweeps
+    from wsl_sweep.show import show_sweeps
 
     sweeps = list_sweeps(storage)
     if as_json:
@@ -177,12 +198,7 @@ def status(storage: Storage = None, as_json: AsJson = False) -> None:
     if not sweeps:
         print(f"no sweeps in {storage or 'runs'}; start one: wsl-sweep run search_spaces/alpha.yaml")
         return
-    table = Table("sweep", "status", "trials", "question", box=None, header_style="dim")
-    for sweep in sweeps:
-        counts = ", ".join(f"{count} {name}" for name, count in sweep["trials"].items())
-        planned = f" of {sweep['planned']}" if sweep["planned"] and sweep["status"] != "finished" else ""
-        table.add_row(sweep["sweep"], sweep["status"], counts + planned, sweep.get("description", ""))
-    Console().print(table)
+    show_sweeps(sweeps)
 
 
 @app.command()
@@ -217,7 +233,8 @@ def ui(
         print(f"the runs are on a server already: open {redact(uri)}")
         return
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
-        raise WslSweepError(f"there is no {uri.removeprefix('sqlite:///')} here; run a sweep first, or give --tracking-uri")
+        name = uri.removeprefix("sqlite:///")
+        raise WslSweepError(f"there is no {name} here; run a sweep first, or give --tracking-uri")
     print(f"MLflow on http://127.0.0.1:{port} (Ctrl-C ends it)", flush=True)
     # The address goes by the environment: a command line is seen by every user of the machine.
     environment = {**os.environ, "MLFLOW_BACKEND_STORE_URI": uri}
@@ -248,76 +265,12 @@ def _command_line(
     return CommandLine(tuple(sets or ()), recipe, trials, seeds, name)
 
 
-def _print_plan(file: Path, line: Any, options: Any) -> None:
-    from wsl_sweep.app import outlook
-    from wsl_sweep.display import duration
+def _end(finished: Any) -> None:
+    from wsl_sweep.show import show_finished
 
-    seen = outlook(file, line, options)
-    console = Console(highlight=False)
-    console.print(f"{seen.spec.name}: {seen.spec.description or 'no description'}", markup=False)
-    table = Table("what", "how many", "there already", box=None, header_style="dim")
-    for stage, count in seen.plan.stages.items():
-        table.add_row(f"trials, {stage}", str(count), "")
-    there = sum(seen.teachers_there.values())
-    table.add_row("teachers", str(len(seen.teachers_there)), str(there))
-    console.print(table)
-    if seen.plan.open_teachers:
-        console.print("a teacher's setting is swept over a range: trials will train further teachers")
-    if seen.done is not None:
-        console.print(f"an unfinished sweep of this name has {seen.done} trials done: wsl-sweep resume {seen.spec.name}")
-    for note in seen.spec.notes:
-        console.print(f"note: {note}", markup=False)
-    if seen.seconds is None:
-        console.print("how long it takes is not known: no such trial has run on this machine yet")
-    else:
-        console.print(
-            f"about {duration(seen.seconds)} with {seen.slots} trial{'s' if seen.slots != 1 else ''} at once, from what "
-            "earlier trials took on this machine"
-        )
-
-
-def _print_finished(finished: Any) -> None:
-    from wsl_sweep.display import settings
-
-    summary: Mapping[str, Any] = finished.summary
-    console = Console(highlight=False)
-    console.print()
-    best = summary["best"]
-    if best is not None:
-        console.print(
-            f"Best by {summary['metric']}: {_value(best['value'])} at {settings(best['overrides'])} "
-            f"(trial {best['trial_id']})",
-            markup=False,
-        )
-    if summary["confirmed"]:
-        table = Table("variant", "settings", summary["confirmed"][0]["metric"], "95 % t interval", "n", "by seed", box=None, header_style="dim")
-        for row in summary["confirmed"]:
-            interval = "" if row["ci95"] is None else f"{row['ci95'][0]:.4f} … {row['ci95'][1]:.4f}"
-            mean = "" if row["mean"] is None else f"{row['mean']:.4f}"
-            table.add_row(
-                row["variant"], settings(row["overrides"]), mean, interval, str(row["n"]),
-                " ".join(f"{value:.4f}" for value in row["values"]),
-            )  # fmt: skip
-        console.print(table)
-    counts: dict[str, int] = {}
-    for trial in summary["trials"]:
-        counts[trial["status"]] = counts.get(trial["status"], 0) + 1
-    console.print(f"Trials: {', '.join(f'{count} {name}' for name, count in counts.items()) or 'none'}")
-    for trial in summary["trials"]:
-        if trial["status"] == "failed":
-            console.print(f"  {trial['trial_id']} failed: {trial['error']}", markup=False)
-    for note in summary["notes"]:
-        console.print(f"note: {note}", markup=False)
-    console.print(f"Everything is in {finished.folder} (summary.json, trials/)", markup=False)
+    show_finished(finished)
     if finished.interrupted is not None:
-        where = "" if finished.folder.parent == Path("runs") else f" --storage {finished.folder.parent}"
-        console.print(f"Stopped. Go on with it: wsl-sweep resume {finished.folder.name}{where}", markup=False)
         raise typer.Exit(128 + finished.interrupted)
-    console.print("Look at the trials side by side: wsl-sweep ui")
-
-
-def _value(value: Any) -> str:
-    return ", ".join(map(_value, value)) if isinstance(value, list) else f"{value:.4f}"
 
 
 def main() -> NoReturn:

@@ -18,6 +18,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from wsl_sweep.spec.plan import Trial
+from wsl_sweep.spec.recipes import NAMED
 from wsl_sweep.sweep.conductor import Conductor
 from wsl_sweep.sweep.ledger import LAST_WORDS, Event
 from wsl_sweep.tracking.settings import redact
@@ -32,10 +34,23 @@ def short(value: Any) -> str:
     return str(value)
 
 
-def settings(overrides: Mapping[str, Any]) -> str:
-    """``alpha=2.31 weighting.kind=exp``: overrides in one line, without the section's name."""
-    parts = [f"{path.removeprefix('distillation.')}={short(value)}" for path, value in overrides.items()]
-    return " ".join(parts) or "as it is"
+def settings(overrides: Mapping[str, Any], name: str = "") -> str:
+    """``alpha=2.31 weighting.kind=exp``: overrides in one line, without the section's name.
+
+    What ``name`` stands for anyway (``kd``, ``ce``, …) is left out.
+    """
+    known = NAMED.get(name.removesuffix(" (untuned)"), {})
+    return " ".join(
+        f"{path.removeprefix('distillation.')}={short(value)}"
+        for path, value in overrides.items()
+        if known.get(path) != value
+    )
+
+
+def titled(trial: Trial) -> str:
+    """What a person calls a trial: its variants, what sets it apart, its seed."""
+    shown = settings(trial.overrides, trial.variants[0])
+    return " ".join(part for part in ("+".join(trial.variants), shown, f"seed={trial.seed}") if part)
 
 
 def duration(seconds: float) -> str:
@@ -108,9 +123,9 @@ class SweepDisplay:
             begun = self._teachers[key][2]
             self._teachers[key] = (epoch, epochs, begun)
             self.stage = "training the teacher"
-            if self._live is None and now - self._last_teacher_line >= 5:
+            if self._live is None and epoch > 3 and now - self._last_teacher_line >= 5:
                 self._last_teacher_line = now
-                left = duration((now - begun) / max(epoch, 1) * (epochs - epoch)) if epoch > 3 else "?"
+                left = duration((now - begun) / epoch * (epochs - epoch))
                 self.say(f"teacher {key.removeprefix('teacher-')}: epoch {epoch}/{epochs}, about {left} left")
 
     def _on_event(self, event: Event) -> None:
@@ -137,8 +152,7 @@ class SweepDisplay:
         result = f"{metric} {value:.4f}" if value is not None else ""
         if state.error:
             result = redact(state.error)
-        who = "+".join(state.trial.variants)
-        what = f"{who} {settings(state.trial.overrides)} seed={state.trial.seed}"
+        what = titled(state.trial)
         self._recent.append((trial_id, state.trial.stage, what, state.status, result))
         if self._live is None:
             self.say(
@@ -158,7 +172,7 @@ class SweepDisplay:
             return "nothing finished yet"
         pick = max if mode == "max" else min
         best = pick(states, key=lambda s: s.metrics[metric])
-        return f"best {best.metrics[metric]:.4f} at {settings(best.trial.overrides)}"
+        return f"best {best.metrics[metric]:.4f} ({best.trial.trial_id})"
 
     def _left(self) -> str:
         left = self._expected() - self._done
@@ -187,9 +201,15 @@ class SweepDisplay:
                     table.add_row(key.removeprefix("teacher-"), "teacher", "", "running", f"epoch {epoch}/{epochs}")
             for trial_id in list(self._started):
                 trial = self.conductor.state.trials[trial_id].trial
-                what = f"{'+'.join(trial.variants)} {settings(trial.overrides)} seed={trial.seed}"
                 epoch = self._epochs.get(trial_id, 0)
-                table.add_row(trial_id, trial.stage, what, "running", f"epoch {epoch}/{trial.epochs}", style="cyan")
+                table.add_row(
+                    trial_id,
+                    trial.stage,
+                    titled(trial),
+                    "running",
+                    f"epoch {epoch}/{trial.epochs}",
+                    style="cyan",
+                )
             return Group(table, bar, Text(f"{self._best()} · {duration(time.time() - self.begun)}", style="dim"))
 
 

@@ -140,7 +140,7 @@ def _stratified(labels: Tensor, rows: Tensor, fraction: float, purpose: str) -> 
     The same fixed permutation of each class serves every fraction, so the taken part only grows with it.
     """
     rest, taken = [], []
-    for label in labels[rows].unique().tolist():
+    for label in sorted(set(labels[rows].tolist())):
         members = rows[labels[rows] == label]
         members = members[torch.randperm(len(members), generator=stream(SPLIT_SEED, purpose, step=label))]
         count = round(len(members) * fraction)
@@ -149,9 +149,7 @@ def _stratified(labels: Tensor, rows: Tensor, fraction: float, purpose: str) -> 
     return torch.cat(rest).sort().values, torch.cat(taken).sort().values
 
 
-def _examples(
-    raw: RawData, rows: Tensor, config: Mapping[str, Any], device: str, *, training: bool
-) -> Examples:
+def _examples(raw: RawData, rows: Tensor, config: Mapping[str, Any], device: str, *, training: bool) -> Examples:
     views = Views(
         raw.images[rows].to(device),
         padding=config["padding"] if training else 0,

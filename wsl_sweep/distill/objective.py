@@ -93,9 +93,7 @@ class Objective:
         if self.mask == "none":
             distillation = distillation_loss(student_logits, teacher_logits, self.temperature)
         else:
-            distillation = masked_distillation_loss(
-                student_logits, teacher_logits, labels, self.temperature, self.mask
-            )
+            distillation = masked_distillation_loss(student_logits, teacher_logits, labels, self.temperature, self.mask)
         weights = soft_label_weights(
             student_logits, teacher_logits, labels, self.kind, self.of, value=self.value, generator=permuting
         )

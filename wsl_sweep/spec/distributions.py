@@ -93,9 +93,11 @@ def parse_distribution(path: str, raw: Any) -> tuple[Distribution | None, list[F
         return None, [((), f"must say where its values come from, like {example}")]
     findings: list[Finding] = []
     kinds = [key for key in raw if key in KINDS]
-    for key in raw:
-        if key not in KINDS and key != "when":
-            findings.append(((key,), f'unknown distribution "{key}"; {did_you_mean(key, [*KINDS, "when"])}'))
+    findings += [
+        ((key,), f'unknown distribution "{key}"; {did_you_mean(key, [*KINDS, "when"])}')
+        for key in raw
+        if key not in KINDS and key != "when"
+    ]
     if len(kinds) != 1:
         if kinds or not findings:
             findings.append(((), f"needs exactly one of {', '.join(KINDS)}"))

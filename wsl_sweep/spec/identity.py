@@ -41,9 +41,7 @@ def _numbers_alike(value: Any) -> Any:
     return value
 
 
-def teacher_identity(
-    config: Mapping[str, Any], part: str, threads: int
-) -> tuple[str, dict[str, Any]] | None:
+def teacher_identity(config: Mapping[str, Any], part: str, threads: int) -> tuple[str, dict[str, Any]] | None:
     """Id and identity of the teacher that a (nested, read-only-what-is-read) configuration names, or None.
 
     A teacher is what it is by its model, labels, seed, schedule and optimizer, the data it is trained on, and the

@@ -13,9 +13,9 @@ from pydantic import ValidationError
 from wsl_sweep.errors import WslSweepError
 from wsl_sweep.spec.catalogue import did_you_mean
 from wsl_sweep.spec.distributions import Distribution, check_leaf, parse_distribution
-from wsl_sweep.spec.rules import check_rules
 from wsl_sweep.spec.recipes import DEFAULTS, NAMED, RECIPES
-from wsl_sweep.spec.run import explain, leaves, section_paths
+from wsl_sweep.spec.rules import check_rules
+from wsl_sweep.spec.run import Section, explain, leaves, section_paths
 from wsl_sweep.spec.sections import (
     SECTIONS,
     TOP_LEVEL,
@@ -25,7 +25,6 @@ from wsl_sweep.spec.sections import (
     ResourcesSection,
     SchedulerSection,
     SearchSection,
-    Section,
     TrackingSection,
 )
 from wsl_sweep.spec.spec import Spec
@@ -90,9 +89,7 @@ def load_spec(path: Path, command_line: CommandLine = CommandLine()) -> Spec:
     return parse_spec(text, str(path), command_line, default_name=path.stem)
 
 
-def parse_spec(
-    text: str, source: str, command_line: CommandLine = CommandLine(), default_name: str = "sweep"
-) -> Spec:
+def parse_spec(text: str, source: str, command_line: CommandLine = CommandLine(), default_name: str = "sweep") -> Spec:
     """As ``load_spec``, from the text of a file."""
     loader = _Loader(read_yaml(text), command_line, default_name)
     spec = loader.load(text)
@@ -277,9 +274,7 @@ class _Loader:
             end -= 1
         return location[:end]
 
-    def _space(
-        self, raw: Any, pins: Mapping[str, Any]
-    ) -> tuple[dict[str, Distribution], list[str]]:
+    def _space(self, raw: Any, pins: Mapping[str, Any]) -> tuple[dict[str, Distribution], list[str]]:
         space: dict[str, Distribution] = {}
         notes: list[str] = []
         if raw is None:

@@ -246,7 +246,7 @@ def make_plan(spec: Spec, device_kind: str = "cpu") -> Plan:
 def _samples(spec: Spec, arm: str, device_kind: str) -> list[Trial]:
     """Trials of an arm at representative values of what makes a teacher, for counting teachers."""
     space = spec.space_of(spec.arms[arm])
-    order = [path for path in in_dependency_order(space)]
+    order = in_dependency_order(space)
     choices = [
         space[path].representatives() if path.startswith(("teacher.", "dataset.")) or _steers(path)
         else space[path].representatives()[:1]

@@ -38,9 +38,7 @@ def _where_read(path: str) -> str:
     return ""
 
 
-def check_rules(
-    spec: Spec, top: Mapping[str, Any], say: Say, say_option: SayOption, *, clean: bool
-) -> None:
+def check_rules(spec: Spec, top: Mapping[str, Any], say: Say, say_option: SayOption, *, clean: bool) -> None:
     """Notes everything that the parts of a file get wrong together.
 
     Args:
@@ -126,7 +124,10 @@ def _check_sampler(spec: Spec, say: Say) -> None:
             elif spec.search is None and distribution.kind != "grid":
                 say(where, f"an ablation tries every value: use grid: in place of {distribution.kind}:")
         elif distribution.kind == "grid":
-            say((*where, "grid"), f"grid needs sampler: grid, or an ablation; under sampler: {sampler} use choice")
+            say(
+                (*where, "grid"),
+                f"grid needs sampler: grid, or an ablation; under sampler: {sampler} use choice",
+            )
 
 
 def _check_when(spec: Spec, say: Say) -> None:
@@ -151,8 +152,7 @@ def _check_when(spec: Spec, say: Say) -> None:
 
 def _depends(space: Mapping[str, Distribution], path: str, on: str, depth: int = 0) -> bool:
     return depth <= len(space) and any(
-        other == on or (other in space and _depends(space, other, on, depth + 1))
-        for other in space[path].when
+        other == on or (other in space and _depends(space, other, on, depth + 1)) for other in space[path].when
     )
 
 
@@ -204,7 +204,7 @@ def _check_distinct_arms(spec: Spec, say: Say) -> None:
     """Two arms that the space makes the same are no comparison."""
     for (one, first), (other, second) in itertools.combinations(spec.arms.items(), 2):
         spaces = [sorted(spec.space_of(overrides)) for overrides in (first, second)]
-        free = {path: "swept" for path in spec.space}
+        free = dict.fromkeys(spec.space, "swept")
         configs = [
             {path: value for path, value in {**spec.flat_config(overrides), **free}.items() if path in read}
             for overrides, read in ((first, spec.read_by(first)), (second, spec.read_by(second)))
@@ -215,12 +215,22 @@ def _check_distinct_arms(spec: Spec, say: Say) -> None:
 
 def _check_compare(spec: Spec, say: Say) -> None:
     names = [*spec.arms, *spec.baselines, *spec.variants]
-    if spec.compare.baseline is not None and spec.compare.baseline not in names:
+    baseline = spec.compare.baseline
+    if baseline is not None and baseline not in names:
         where = ("compare", "baseline")
-        say(where, f'"{spec.compare.baseline}" is no arm, variant or baseline here; {did_you_mean(spec.compare.baseline, names)}')
+        say(
+            where,
+            f'"{baseline}" is no arm, variant or baseline here; {did_you_mean(baseline, names)}',
+        )
     for index, name in enumerate(spec.compare.family or []):
         if name not in names:
-            say(("compare", "family", index), f'"{name}" is no arm, variant or baseline here; {did_you_mean(name, names)}')
+            say(
+                ("compare", "family", index),
+                f'"{name}" is no arm, variant or baseline here; {did_you_mean(name, names)}',
+            )
     known = [*TEST_METRICS, *METRICS]
     if spec.compare.metric not in known:
-        say(("compare", "metric"), f'no metric is called "{spec.compare.metric}"; {did_you_mean(spec.compare.metric, known)}')
+        say(
+            ("compare", "metric"),
+            f'no metric is called "{spec.compare.metric}"; {did_you_mean(spec.compare.metric, known)}',
+        )

@@ -201,9 +201,7 @@ def explain(error: ErrorDetails) -> str:
     if kind == "literal_error":
         expected = [part.strip().strip("'") for part in str(context["expected"]).replace(" or ", ", ").split(",")]
         hint = did_you_mean(value, expected) if isinstance(value, str) else ""
-        return f"must be one of {', '.join(expected)}, not {shown}" + (
-            f"; {hint}" if hint.startswith("did") else ""
-        )
+        return f"must be one of {', '.join(expected)}, not {shown}" + (f"; {hint}" if hint.startswith("did") else "")
     if kind == "missing":
         return words[kind]
     bounds = {

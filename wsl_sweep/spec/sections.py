@@ -41,7 +41,9 @@ class SearchSection(Section):
     )
     trials: Count | None = Field(None, description="for each arm; grid: all points if not given")
     arms: Any = Field(None, description="names (wsl, kd, …) or name: {path: value}; by default the run as it is")
-    metric: str | list[str] = Field("validation/accuracy", description="what is searched for; several make a Pareto front")
+    metric: str | list[str] = Field(
+        "validation/accuracy", description="what is searched for; several make a Pareto front"
+    )
     mode: Mode | list[Mode] | None = Field(None, description="max or min, by metric")
     seed: int = Field(0, description="of the sampler", ge=0, lt=2**32)
 
@@ -78,7 +80,9 @@ class ResourcesSection(Section):
     """What one trial takes, and how many run at once."""
 
     cpu: Positive = Field(1, description="CPUs of a trial; its torch threads are the whole part of it")
-    gpu: float | None = Field(None, description="GPUs of a trial, a fraction to share one; 1 where there is a GPU", ge=0)
+    gpu: float | None = Field(
+        None, description="GPUs of a trial, a fraction to share one; 1 where there is a GPU", ge=0
+    )
     concurrent: Count | None = Field(None, description="trials at once; as many as fit by default")
 
 
@@ -152,9 +156,7 @@ def json_schema() -> dict[str, Any]:
         "keep": {"enum": ["best", "all"], "description": "students that stay on disk after the sweep"},
     }
     properties |= {name: section(model) for name, model in SECTIONS.items()}
-    properties["scheduler"] = {
-        "anyOf": [{"enum": ["none", "asha", "hyperband", "median"]}, properties["scheduler"]]
-    }
+    properties["scheduler"] = {"anyOf": [{"enum": ["none", "asha", "hyperband", "median"]}, properties["scheduler"]]}
     definitions["RunSection"]["properties"]["recipe"]["examples"] = list(RECIPES)
     definitions["SearchSection"]["properties"]["arms"] |= named
     definitions["ConfirmSection"]["properties"]["baselines"] |= named

@@ -84,9 +84,7 @@ class Spec:
         """A trial's torch threads: the whole part of its CPUs, at least 1."""
         return max(1, int(self.resources.cpu))
 
-    def flat_config(
-        self, overrides: Mapping[str, Any], params: Mapping[str, Any] | None = None
-    ) -> dict[str, Any]:
+    def flat_config(self, overrides: Mapping[str, Any], params: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Complete and flat: base < overrides of an arm or variant < params of the space < pins."""
         flat = {**self.base, **overrides, **(params or {}), **self.pins}
         defaults = method_defaults(flat["distillation.method"], flat["distillation.weighting.kind"])
@@ -118,15 +116,11 @@ class Spec:
         read = reads(flat)
         return nest({path: flat[path] for path in sorted(read) if path in flat})
 
-    def read_by(
-        self, overrides: Mapping[str, Any], params: Mapping[str, Any] | None = None
-    ) -> set[str]:
+    def read_by(self, overrides: Mapping[str, Any], params: Mapping[str, Any] | None = None) -> set[str]:
         """The paths that an arm, variant or baseline reads under some values of the space, ``params`` being set."""
         chosen = params or {}
         possible = {
-            path: distribution.representatives()
-            for path, distribution in self.space.items()
-            if path not in chosen
+            path: distribution.representatives() for path, distribution in self.space.items() if path not in chosen
         }
         return possible_reads(self.flat_config(overrides, chosen), possible)
 

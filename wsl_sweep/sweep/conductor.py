@@ -7,12 +7,20 @@ acts. Its script reads top to bottom; where it has to wait for running trials it
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from wsl_sweep.spec.identity import teacher_identity
-from wsl_sweep.spec.plan import CONFIRM_SEED, Trial, ablation_cells, make_plan, make_trial, merge
+from wsl_sweep.spec.plan import (
+    CONFIRM_SEED,
+    Trial,
+    ablation_cells,
+    make_plan,
+    make_trial,
+    merge,
+    search_trials,
+)
 from wsl_sweep.spec.spec import Spec
 from wsl_sweep.sweep.ledger import Event, Ledger, Listener, SweepState, TrialState, fold
 from wsl_sweep.sweep.selection import pareto_front, rank_candidates
@@ -138,7 +146,7 @@ class Conductor:
             cells = ablation_cells(self.spec, self.device_kind)
             trials = merge([trial for cell in cells for trial in cell.trials])
             yield from self._train(trials)
-            rows = [
+            rows: list[dict[str, Any]] = [
                 {
                     "variant": cell.variant,
                     "overrides": dict(cell.overrides),
@@ -175,8 +183,8 @@ class Conductor:
             for arm in self.spec.arms
         }
         unsettled = [s.trial for s in self.state.trials.values() if s.trial.stage == "search" and not s.settled]
-        for trial in unsettled:
-            yield from self._task(trial)
+        for interrupted in unsettled:
+            yield from self._task(interrupted)
         open_arms = dict(self._studies)
         while open_arms and not self._budget_spent():
             for arm, study in list(open_arms.items()):
@@ -195,23 +203,25 @@ class Conductor:
                     break
         yield from self._wait("train")
 
-    def _confirm(self) -> Iterator[Task | None]:
+    def _confirm(self) -> Generator[Task | None, None, list[dict[str, Any]]]:
         """The best of each arm on fresh seeds; the winners and the untuned baselines go to the final evaluation."""
         confirm, metric, mode = self.spec.confirm, self.spec.metrics[0], self.spec.modes[0]
         assert confirm is not None
         candidates = {arm: self._candidates(arm, confirm.top) for arm in self.spec.arms}
+        for arm, tops in candidates.items():
+            wanted = min(confirm.top, search_trials(self.spec, self.spec.arms[arm]))
+            if len(tops) < wanted:
+                self._note(f"arm {arm}: {len(tops)} search trials finished, so fewer than {wanted} are confirmed")
+                self.expected -= (wanted - len(tops)) * confirm.seeds
         seeds = [CONFIRM_SEED + index for index in range(confirm.seeds)]
         trials: dict[tuple[str, int], list[Trial]] = {}
         for arm, tops in candidates.items():
             for index, top in enumerate(tops):
                 trials[arm, index] = [
-                    self._confirm_trial(arm, self.spec.arms[arm], top.trial.overrides, seed, arm=arm)
-                    for seed in seeds
+                    self._confirm_trial(arm, self.spec.arms[arm], top.trial.overrides, seed, arm=arm) for seed in seeds
                 ]
         finals: dict[str, list[Trial]] = {
-            name: [
-                self._confirm_trial(name, overrides, {}, seed, part=confirm.train_on) for seed in seeds
-            ]
+            name: [self._confirm_trial(name, overrides, {}, seed, part=confirm.train_on) for seed in seeds]
             for name, overrides in self._baselines().items()
         }
         yield from self._train(merge([t for group in (*trials.values(), *finals.values()) for t in group]))
@@ -228,15 +238,18 @@ class Conductor:
             if confirm.train_on != "train":
                 winner = [
                     self._confirm_trial(
-                        arm, self.spec.arms[arm], tops[best].trial.overrides, seed, arm=arm, part=confirm.train_on
+                        arm,
+                        self.spec.arms[arm],
+                        tops[best].trial.overrides,
+                        seed,
+                        arm=arm,
+                        part=confirm.train_on,
                     )
                     for seed in seeds
                 ]
                 yield from self._train(winner)
             rows.append(_row(arm, tops[best].trial.overrides, winner, tuned=True, validation_mean=mean))
-        rows += [
-            _row(name, self._baselines()[name], group, tuned=False) for name, group in finals.items()
-        ]
+        rows += [_row(name, self._baselines()[name], group, tuned=False) for name, group in finals.items()]
         return rows
 
     def _evaluate(self, rows: Sequence[Mapping[str, Any]]) -> Iterator[Task | None]:
@@ -316,9 +329,7 @@ class Conductor:
         )
 
     def _states(self, trials: Sequence[Trial]) -> list[TrialState]:
-        return [
-            self.state.trials.get(trial.trial_id) or TrialState(trial, status="killed") for trial in trials
-        ]
+        return [self.state.trials.get(trial.trial_id) or TrialState(trial, status="killed") for trial in trials]
 
     def _end_trial(self, task: Task, outcome: Mapping[str, Any]) -> None:
         trial = task.trials[0]

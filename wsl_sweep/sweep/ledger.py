@@ -129,7 +129,7 @@ class SweepState:
             state.attempt, state.status, state.error = event["attempt"], "running", None
         elif kind == "evaluated":
             state.metrics |= event["metrics"]
-        elif kind in LAST_WORDS and event.get("attempt", state.attempt) == state.attempt:
+        elif kind in LAST_WORDS and event.get("attempt", state.attempt) >= state.attempt:
             state.status = kind
             state.epochs = event.get("epochs", state.epochs)
             state.metrics = dict(event.get("metrics") or state.metrics)

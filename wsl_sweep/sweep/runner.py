@@ -113,9 +113,7 @@ class _TuneSearcher(Searcher):  # type: ignore[misc]
         """Rows, progress of a teacher, and the outcome."""
         self._guarded(self._hear, trial_id, result)
 
-    def on_trial_complete(
-        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
-    ) -> None:
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """A task without an outcome has been stopped early, or its worker has died."""
         self._guarded(self._complete, trial_id, error)
 
@@ -303,7 +301,8 @@ def fit(
 ) -> None:
     """Runs the conductor's script to its end, or until an interrupt. Ray is up.
 
-    Afterwards every trial has its last word in the ledger.
+    After its end every trial has its last word in the ledger; after an interrupt, or an error, the caller writes it
+    (``Conductor.interrupt``).
 
     Raises:
         Exception: what went wrong in the driver itself (a full disk, say), after the workers have stopped.
@@ -336,17 +335,16 @@ def fit(
                 trial_dirname_creator=lambda trial: str(trial.trial_id),
                 trial_name_creator=lambda trial: str(trial.trial_id),
             ),
-            run_config=RunConfig(
-                storage_path=scratch, name="ray", verbose=0, callbacks=[_TuneCallback(searcher)]
-            ),
+            run_config=RunConfig(storage_path=scratch, name="ray", verbose=0, callbacks=[_TuneCallback(searcher)]),
         )
         with _fitting(interrupt):
             tuner.fit()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-        _settle(conductor, searcher, interrupted=interrupt.signum is not None or bool(problems))
     if problems:
         raise problems[0]
+    if interrupt.signum is None:
+        _settle(conductor)
 
 
 @contextlib.contextmanager
@@ -360,10 +358,8 @@ def _fitting(interrupt: Interrupt) -> Iterator[None]:
         interrupt.fitting = False
 
 
-def _settle(conductor: Conductor, searcher: _TuneSearcher, *, interrupted: bool) -> None:
+def _settle(conductor: Conductor) -> None:
     """Trials without a last word get one: a callback may have been missed."""
-    if interrupted:
-        return  # the caller decides: `Conductor.interrupt` writes killed
     for key, task in list(conductor.tasks.items()):
         state = conductor.state.trials.get(key)
         if task.kind != "train" or state is None or state.status not in LAST_WORDS:

@@ -39,7 +39,11 @@ def build_scheduler(section: SchedulerSection, metric: str, mode: str, epochs: i
             )
         case "median":
             return _PatientMedian(
-                time_attr=TIME, metric=metric, mode=mode, grace_period=section.grace_epochs, min_samples_required=3
+                time_attr=TIME,
+                metric=metric,
+                mode=mode,
+                grace_period=section.grace_epochs,
+                min_samples_required=3,
             )
         case _:
             return None

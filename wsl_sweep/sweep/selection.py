@@ -18,9 +18,7 @@ def signed(state: TrialState, metrics: Sequence[str], modes: Sequence[str]) -> t
     return tuple(value if mode == "max" else -value for value, mode in zip(values, modes, strict=True))
 
 
-def pareto_front(
-    states: Iterable[TrialState], metrics: Sequence[str], modes: Sequence[str]
-) -> list[TrialState]:
+def pareto_front(states: Iterable[TrialState], metrics: Sequence[str], modes: Sequence[str]) -> list[TrialState]:
     """The finished trials that no other one beats in every metric, best first by the first metric.
 
     With one metric: all finished trials, best first; ties by lower validation loss.
@@ -30,9 +28,7 @@ def pareto_front(
         scored = [
             (score, state)
             for score, state in scored
-            if not any(
-                other != score and all(a >= b for a, b in zip(other, score, strict=True)) for other, _ in scored
-            )
+            if not any(other != score and all(a >= b for a, b in zip(other, score, strict=True)) for other, _ in scored)
         ]
     scored.sort(key=lambda pair: (*(-value for value in pair[0]), validation_loss([pair[1]])))
     return [state for _, state in scored]
@@ -44,9 +40,7 @@ def validation_loss(states: Sequence[TrialState]) -> float:
     return sum(losses) / len(losses) if losses else math.inf
 
 
-def rank_candidates(
-    candidates: Sequence[Sequence[TrialState]], metric: str, mode: str
-) -> list[tuple[int, float]]:
+def rank_candidates(candidates: Sequence[Sequence[TrialState]], metric: str, mode: str) -> list[tuple[int, float]]:
     """(index, mean) of the candidates of ``confirm``, best first.
 
     Each candidate is its trials over the seeds. Those of which every seed finished come first; then the mean of the

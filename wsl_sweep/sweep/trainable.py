@@ -157,4 +157,3 @@ def _output_to(path: Path) -> Iterator[None]:
         raise TrialError(f"cannot write {path}: {error.strerror or error}") from error
     with file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
         yield
-

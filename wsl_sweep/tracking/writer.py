@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from wsl_sweep.spec.plan import Trial
+from wsl_sweep.spec.recipes import NAMED
 from wsl_sweep.spec.run import flatten
 from wsl_sweep.sweep.ledger import Event
 from wsl_sweep.tracking.settings import Tracking, redact
@@ -301,7 +302,12 @@ def _temporary(error: Exception) -> bool:
 
 def run_name(trial: Trial) -> str:
     """What a person reads in MLflow's list: variants, what sets the trial apart, seed."""
-    shown = [f"{path.rsplit('.', 1)[-1]}={_short(value)}" for path, value in trial.overrides.items()]
+    known = NAMED.get(trial.variants[0], {})
+    shown = [
+        f"{path.rsplit('.', 1)[-1]}={_short(value)}"
+        for path, value in trial.overrides.items()
+        if known.get(path) != value
+    ]
     return " ".join(["+".join(trial.variants), *shown[:4], f"seed={trial.seed}"])[:250]
 
 
@@ -339,7 +345,7 @@ def log_student(
                 signature=signature,
                 input_example=example,
                 pip_requirements=[f"torch=={torch.__version__.split('+')[0]}"],
-                export_model=True,
+                serialization_format="pt2",
             )
         return str(info.model_uri)
     finally:

@@ -51,9 +51,7 @@ def build_optimizer(model: nn.Module, config: Mapping[str, Any]) -> torch.optim.
     return torch.optim.AdamW(model.parameters(), lr=config["lr"], weight_decay=config["weight_decay"])
 
 
-def learning_rate(
-    base: float, schedule: Mapping[str, Any], epoch: int, step: int, steps: int
-) -> float:
+def learning_rate(base: float, schedule: Mapping[str, Any], epoch: int, step: int, steps: int) -> float:
     """The learning rate of step ``step`` of ``steps`` in ``epoch``, both counted from 0.
 
     A linear warm-up over ``warmup_epochs``, by step; then ``base`` times ``decay`` for every milestone passed: a
@@ -61,7 +59,7 @@ def learning_rate(
     """
     warmup = schedule["warmup_epochs"]
     if epoch < warmup:
-        return base * (epoch * steps + step + 1) / (warmup * steps)
+        return float(base * (epoch * steps + step + 1) / (warmup * steps))
     passed = sum(epoch >= milestone for milestone in schedule["milestones"])
     return float(base * schedule.get("decay", 1.0) ** passed)
 
@@ -72,7 +70,7 @@ def predict(model: nn.Module, examples: Examples) -> Tensor:
     was_training = model.training
     model.eval()
     rows = torch.arange(len(examples), device=examples.labels.device)
-    logits = [model(examples.views.plain(batch)).float() for batch in rows.split(EVALUATION_BATCH)]
+    logits = [model(examples.views.plain(batch)).float() for batch in torch.split(rows, EVALUATION_BATCH)]
     model.train(was_training)
     return torch.cat(logits)
 
@@ -117,7 +115,7 @@ def train_epochs(
         order = torch.randperm(len(data.train), generator=stream(seed, "order", epoch)).to(device)
         views = data.train.draw_views(stream(seed, "views", epoch))
         # A last batch of a single example has no batch statistics.
-        batches = [batch for batch in order.split(batch_size) if len(batch) > 1 or batch_size == 1]
+        batches = [batch for batch in torch.split(order, batch_size) if len(batch) > 1 or batch_size == 1]
         sums = torch.zeros(5, dtype=torch.float64, device=device)
         model.train()
         for step, rows in enumerate(batches):

@@ -51,9 +51,7 @@ class TeacherStore:
         """The teacher's safetensors file."""
         return self.root / teacher_id / "weights.safetensors"
 
-    def ensure(
-        self, teacher_id: str, train: Callable[[], tuple[nn.Module, dict[str, Any]]]
-    ) -> dict[str, Any]:
+    def ensure(self, teacher_id: str, train: Callable[[], tuple[nn.Module, dict[str, Any]]]) -> dict[str, Any]:
         """The card of a teacher, which ``train`` makes if it is not there yet.
 
         ``train`` returns the model and what its card says beside its id, its hash and its weights' sizes.
@@ -139,14 +137,14 @@ class FrozenTeacher:
         if self._validation_logits is None:
             self.model.eval()
             rows = torch.arange(len(self._validation), device=self._validation.labels.device)
-            batches = [self._padded(self._validation.views.plain(b)) for b in rows.split(TEACHER_BATCH)]
+            batches = [self._padded(self._validation.views.plain(b)) for b in torch.split(rows, TEACHER_BATCH)]
             self._validation_logits = torch.cat(batches)
         return self._validation_logits
 
     def _padded(self, images: Tensor) -> Tensor:
         """Logits computed in batches of TEACHER_BATCH, the last one padded with zeros."""
         outputs = []
-        for batch in images.split(TEACHER_BATCH):
+        for batch in torch.split(images, TEACHER_BATCH):
             missing = TEACHER_BATCH - len(batch)
             padded = torch.cat([batch, batch.new_zeros(missing, *batch.shape[1:])]) if missing else batch
             outputs.append(self.model(padded)[: len(batch)].float())

@@ -78,9 +78,7 @@ def train_teacher(
         model = _fresh(config["model"], data, config["seed"], "teacher").to(device)
 
         def step_loss(logits: Tensor, _t: Any, labels: Tensor, _k: Any, _p: Any) -> StepTerms:
-            loss = smoothed_cross_entropy(
-                logits, labels, config["label_smoothing"], config.get("smoothing", "all")
-            )
+            loss = smoothed_cross_entropy(logits, labels, config["label_smoothing"], config.get("smoothing", "all"))
             return StepTerms(loss.mean(), loss.detach())
 
         row: Row = {}
@@ -192,9 +190,7 @@ class TrialTraining:
 
 
 def _fresh(name: str, data: VisionData, seed: int, purpose: str) -> nn.Module:
-    return build_with_seed(
-        lambda: build(name, data.num_classes, data.in_channels), stream_seed(seed, purpose)
-    )
+    return build_with_seed(lambda: build(name, data.num_classes, data.in_channels), stream_seed(seed, purpose))
 
 
 def load_student(job: Job, folder: Path, num_classes: int, in_channels: int) -> nn.Module:
@@ -218,7 +214,5 @@ def evaluate_on_test(job: Job, folder: Path) -> dict[str, float]:
     data = load(job.config["dataset"], job.part, device)
     student = load_student(job, folder, data.num_classes, data.in_channels).to(device)
     logits = predict(student, test)
-    save_tensors(
-        folder / "test_logits.safetensors", {"logits": logits, "labels": test.labels, "ids": test.ids}
-    )
+    save_tensors(folder / "test_logits.safetensors", {"logits": logits, "labels": test.labels, "ids": test.ids})
     return classification_metrics(logits, test.labels, "test")

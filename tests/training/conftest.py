@@ -1,0 +1,68 @@
+"""Jobs that train in a blink, a cache of their own, and process settings put back after each test."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from wsl_sweep.spec.loading import CommandLine, parse_spec
+from wsl_sweep.training import Job, TeacherStore
+
+MakeJob = Callable[..., Job]
+
+SMALL = (
+    "teacher.model=convnet_3",
+    "teacher.schedule.epochs=2",
+    "teacher.schedule.milestones=[]",
+    "student.model=convnet_2",
+    "schedule.epochs=2",
+    "schedule.milestones=[]",
+)
+OF_THE_STUDENT = ("student.model=convnet_2", "schedule.epochs=2", "schedule.milestones=[]")
+
+
+def make_job(*sets: str, seed: int = 0, part: str = "train", threads: int = 1, alone: bool = False) -> Job:
+    """A job of the digits recipe, cut down; ``sets`` as on the command line; ``alone`` reads no teacher."""
+    small = OF_THE_STUDENT if alone else SMALL
+    taken = {text.split("=")[0] for text in sets}
+    shortened = tuple(text for text in small if text.split("=")[0] not in taken)
+    if alone:
+        sets = ("distillation.method=none", *sets)
+    text = "variants: {x: {}}\nrun: {recipe: digits}"
+    spec = parse_spec(text, "x", CommandLine(sets=(*shortened, *sets)))
+    return Job(spec.config({}, seed=seed), part, threads)  # type: ignore[arg-type]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Teachers and timings of a test stay in its own folder."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("WSL_SWEEP_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def quiet_process() -> Iterator[None]:
+    """One thread, and torch's process-wide settings as they were, whatever a test does to them."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+    torch.set_default_dtype(torch.float32)
+    torch.set_grad_enabled(True)
+    torch.use_deterministic_algorithms(False)
+    torch.backends.mkldnn.enabled = True
+    torch.set_autocast_enabled("cpu", False)
+    random.seed()
+    np.random.seed()
+
+
+@pytest.fixture
+def store() -> TeacherStore:
+    """An empty store in the test's own cache."""
+    return TeacherStore()

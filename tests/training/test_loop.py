@@ -1,0 +1,375 @@
+"""The training loop: what a step is, what a row says, and when it gives up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from wsl_sweep.data import Examples, Views, VisionData
+from wsl_sweep.data.streams import stream
+from wsl_sweep.distill import StepTerms, label_cross_entropy
+from wsl_sweep.errors import DivergedError
+from wsl_sweep.training import loop
+from wsl_sweep.training.loop import Row, build_optimizer, learning_rate, predict, train_epochs
+
+SGD: dict[str, Any] = {"name": "sgd", "lr": 0.1, "momentum": 0.0, "weight_decay": 0.0}
+
+
+def schedule(**changes: Any) -> dict[str, Any]:
+    return {"epochs": 2, "batch_size": 4, "milestones": [], "warmup_epochs": 0} | changes
+
+
+def data(train: int = 11, validation: int = 7, *, padding: int = 0) -> VisionData:
+    """Three classes of random grey pictures, 2x2, told apart by their brightest corner."""
+
+    def part(count: int, first: int) -> Examples:
+        generator = torch.Generator().manual_seed(first)
+        images = torch.rand(count, 1, 2, 2, generator=generator)
+        views = Views(images, padding=padding, padding_mode="zeros", flip=False, mean=torch.zeros(1), std=torch.ones(1))
+        labels = images.flatten(1)[:, :3].argmax(dim=1)
+        return Examples(views, labels, torch.arange(first, first + count))
+
+    return VisionData(part(train, 0), part(validation, 100), 3, 1, "digest")
+
+
+def linear(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+
+
+def plain_loss(logits: Tensor, _t: Any, labels: Tensor, _k: Any, _p: Any) -> StepTerms:
+    loss = label_cross_entropy(logits, labels)
+    return StepTerms(loss.mean(), loss.detach())
+
+
+def train(model: nn.Module, on: VisionData, step_loss: Any = plain_loss, **changes: Any) -> list[Row]:
+    arguments: dict[str, Any] = {"optimizer": SGD, "schedule": schedule(), "seed": 0} | changes
+    return list(train_epochs(model, on, step_loss, **arguments))
+
+
+def sizes_of_steps(on: VisionData, batch_size: int) -> list[int]:
+    """Of one epoch."""
+    seen: list[int] = []
+
+    def step_loss(logits: Tensor, teacher: Any, labels: Tensor, k: Any, p: Any) -> StepTerms:
+        seen.append(len(labels))
+        return plain_loss(logits, teacher, labels, k, p)
+
+    train(linear(), on, step_loss, schedule=schedule(epochs=1, batch_size=batch_size))
+    return seen
+
+
+# --- learning rate ---------------------------------------------------------------------------------
+
+
+def test_the_learning_rate_is_multiplied_after_each_milestone() -> None:
+    """A milestone of 2 takes effect after two whole epochs."""
+    plan = schedule(milestones=[2, 4], decay=0.1)
+    rates = [learning_rate(0.5, plan, epoch, step, 3) for epoch in range(6) for step in (0, 2)]
+    assert rates == pytest.approx([0.5] * 4 + [0.05] * 4 + [0.005] * 4)
+
+
+def test_the_learning_rate_warms_up_step_by_step_to_its_base() -> None:
+    plan = schedule(warmup_epochs=2)
+    rates = [learning_rate(0.8, plan, epoch, step, 4) for epoch in range(3) for step in range(4)]
+    assert rates == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.8, 0.8, 0.8, 0.8])
+
+
+def test_milestones_hold_after_a_warm_up() -> None:
+    plan = schedule(warmup_epochs=1, milestones=[2, 3], decay=0.5)
+    rates = [learning_rate(1.0, plan, epoch, 0, 2) for epoch in range(4)]
+    assert rates == pytest.approx([0.5, 1.0, 0.5, 0.25])
+
+
+def test_without_milestones_no_decay_is_read() -> None:
+    assert learning_rate(0.3, schedule(), 99, 0, 1) == 0.3
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_every_step_is_made_at_its_learning_rate(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[torch.optim.Optimizer] = []
+
+    def remember(model: nn.Module, config: Any) -> torch.optim.Optimizer:
+        made.append(build_optimizer(model, config))
+        made[0].register_step_pre_hook(lambda optimizer, *_: rates.append(optimizer.param_groups[0]["lr"]))
+        return made[0]
+
+    rates: list[float] = []
+    monkeypatch.setattr(loop, "build_optimizer", remember)
+    plan = schedule(epochs=3, warmup_epochs=1, milestones=[2], decay=0.1)
+    train(linear(), data(train=8), optimizer={**SGD, "name": name, "lr": 1.0}, schedule=plan)
+    assert rates == pytest.approx([0.5, 1.0, 1.0, 1.0, 0.1, 0.1])
+
+
+# --- steps -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "sizes"),
+    [(2, [2, 2, 2, 2, 2]), (5, [5, 5]), (10, [10]), (3, [3, 3, 3, 2]), (11, [11]), (64, [11]), (1, [1] * 11)],
+)
+def test_a_last_batch_of_one_example_is_left_out(batch_size: int, sizes: list[int]) -> None:
+    assert sizes_of_steps(data(train=11), batch_size) == sizes
+
+
+def reference(
+    on: VisionData, model: nn.Module, optimizer: dict[str, Any], plan: dict[str, Any], seed: int
+) -> tuple[list[tuple[float, float]], list[np.ndarray[Any, Any]]]:
+    """Softmax regression by stochastic gradient descent, in numpy: (loss, accuracy) by epoch, weights."""
+    weights = [p.detach().double().numpy().copy() for p in model.parameters()]
+    velocity = [np.zeros_like(w) for w in weights]
+    count, rows = len(on.train), []
+    for epoch in range(plan["epochs"]):
+        order = torch.randperm(count, generator=stream(seed, "order", epoch)).tolist()
+        losses, right = [], []
+        for start in range(0, count, plan["batch_size"]):
+            batch = torch.tensor(order[start : start + plan["batch_size"]])
+            x = on.train.views.plain(batch).flatten(1).double().numpy()
+            y = on.train.labels[batch].numpy()
+            z = x @ weights[0].T + weights[1]
+            p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+            losses += (-np.log(p[np.arange(len(y)), y])).tolist()
+            right += (z.argmax(axis=1) == y).tolist()
+            error = (p - np.eye(3)[y]) / len(y)
+            for i, gradient in enumerate([error.T @ x, error.sum(axis=0)]):
+                gradient = gradient + optimizer["weight_decay"] * weights[i]
+                velocity[i] = optimizer["momentum"] * velocity[i] + gradient
+                nesterov = optimizer["momentum"] and optimizer["nesterov"]
+                step = gradient + optimizer["momentum"] * velocity[i] if nesterov else velocity[i]
+                weights[i] = weights[i] - optimizer["lr"] * step
+        rows.append((float(np.mean(losses)), float(np.mean(right))))
+    return rows, weights
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_training_is_stochastic_gradient_descent(momentum: float, nesterov: bool) -> None:
+    """Order, momentum, weight decay on weights and biases, and the loss over the epoch, all by hand."""
+    optimizer = {"name": "sgd", "lr": 0.3, "momentum": momentum, "nesterov": nesterov, "weight_decay": 0.05}
+    plan, on = schedule(epochs=3, batch_size=4), data(train=11)
+    wanted, weights = reference(on, linear(), optimizer, plan, seed=5)
+    model = linear()
+    rows = train(model, on, optimizer=optimizer, schedule=plan, seed=5)
+    for row, (loss, accuracy) in zip(rows, wanted, strict=True):
+        assert row["train/loss"] == pytest.approx(loss, rel=1e-5)
+        assert row["train/accuracy"] == pytest.approx(accuracy)
+    for parameter, weight in zip(model.parameters(), weights, strict=True):
+        np.testing.assert_allclose(parameter.detach().numpy(), weight, rtol=1e-4, atol=1e-6)
+
+
+def test_adamw_decays_every_parameter() -> None:
+    optimizer = build_optimizer(linear(), {"name": "adamw", "lr": 0.01, "weight_decay": 0.2})
+    assert isinstance(optimizer, torch.optim.AdamW)
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.2]
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == 2
+
+
+def test_each_epoch_has_its_own_order_and_views() -> None:
+    seen: list[Tensor] = []
+
+    def remember(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if _module.training:
+            seen.append(inputs[0])
+
+    model = linear()
+    model.register_forward_pre_hook(remember)
+    on = data(train=8, padding=1)
+    train(model, on, schedule=schedule(epochs=2, batch_size=8), seed=3)
+    for epoch, images in enumerate(seen):
+        order = torch.randperm(8, generator=stream(3, "order", epoch))
+        views = on.train.draw_views(stream(3, "views", epoch))
+        assert torch.equal(images, on.train.views.take(order, views[order]))
+    assert not torch.equal(seen[0], seen[1])
+
+
+def test_keeping_and_permuting_have_a_stream_for_each_step() -> None:
+    draws: list[tuple[float, float]] = []
+
+    def step_loss(
+        logits: Tensor, _t: Any, labels: Tensor, keeping: torch.Generator, permuting: torch.Generator
+    ) -> StepTerms:
+        draws.append((torch.rand((), generator=keeping).item(), torch.rand((), generator=permuting).item()))
+        return plain_loss(logits, None, labels, None, None)
+
+    train(linear(), data(train=8), step_loss, seed=2)
+    wanted = [
+        tuple(torch.rand((), generator=stream(2, purpose, epoch, step)).item() for purpose in ("keeping", "permuting"))
+        for epoch in range(2)
+        for step in range(2)
+    ]
+    assert draws == wanted
+    assert len(set(draws)) == 4
+
+
+# --- rows ------------------------------------------------------------------------------------------
+
+
+class Teacher:
+    """Fixed logits; remembers the pictures that it was shown."""
+
+    def __init__(self, on: VisionData) -> None:
+        self.seen: list[Tensor] = []
+        self._validation = torch.eye(3)[on.validation.labels]
+
+    def training_logits(self, images: Tensor) -> Tensor:
+        self.seen.append(images)
+        return torch.zeros(len(images), 3)
+
+    def validation_logits(self) -> Tensor:
+        return self._validation
+
+
+def test_the_teacher_sees_the_pictures_that_the_student_sees() -> None:
+    on, seen = data(padding=1), list[Tensor]()
+    model, teacher = linear(), Teacher(on)
+    model.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]) if module.training else None)
+    train(model, on, teacher=teacher)
+    assert len(seen) == 6
+    assert all(torch.equal(one, other) for one, other in zip(seen, teacher.seen, strict=True))
+
+
+def test_a_row_averages_over_the_examples_of_its_epoch() -> None:
+    """Batches of 4, 4 and 3 weigh by their size."""
+    on, made = data(train=11), list[tuple[float, Tensor, Tensor]]()
+
+    def step_loss(logits: Tensor, teacher: Tensor, labels: Tensor, k: Any, p: torch.Generator) -> StepTerms:
+        weights = torch.rand(len(labels), generator=p)
+        loss = label_cross_entropy(logits, labels).mean()
+        made.append((loss.item() * len(labels), weights, labels == 0))
+        return StepTerms(loss, loss.detach().expand(len(labels)), weights, labels == 0)
+
+    rows = train(linear(), on, step_loss, teacher=Teacher(on))
+    for row, steps in zip(rows, (made[:3], made[3:]), strict=True):
+        assert row["train/loss"] == pytest.approx(sum(loss for loss, _, _ in steps) / 11, rel=1e-6)
+        assert row["weight/mean"] == pytest.approx(torch.cat([w for _, w, _ in steps]).mean().item(), rel=1e-6)
+        share = (on.train.labels == 0).double().mean().item()
+        assert row["regularization_samples/fraction"] == pytest.approx(share)
+
+
+def test_a_row_measures_the_model_as_it_is_after_the_epoch() -> None:
+    on, model = data(), linear()
+    teacher = Teacher(on)
+    for row in train_epochs(
+        model, on, plain_loss_with_weights, optimizer=SGD, schedule=schedule(), seed=0, teacher=teacher
+    ):
+        with torch.no_grad():
+            logits = model(on.validation.views.plain(torch.arange(7)))
+        right = (logits.argmax(dim=1) == on.validation.labels).double().mean().item()
+        assert row["validation/accuracy"] == pytest.approx(right)
+        assert row["teacher/agreement"] == pytest.approx(right)  # this teacher is always right
+        assert row["validation/loss"] == pytest.approx(
+            label_cross_entropy(logits, on.validation.labels).mean().item(), rel=1e-5
+        )
+    assert row["epoch"] == 2
+
+
+def plain_loss_with_weights(logits: Tensor, _t: Any, labels: Tensor, _k: Any, _p: Any) -> StepTerms:
+    loss = label_cross_entropy(logits, labels)
+    return StepTerms(loss.mean(), loss.detach(), torch.ones(len(labels)), labels == 0)
+
+
+def test_rows_are_numbered_from_one_and_timed() -> None:
+    rows = train(linear(), data(), schedule=schedule(epochs=3))
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    assert 0 < rows[0]["train/seconds"] < rows[1]["train/seconds"] < rows[2]["train/seconds"]
+    assert rows[0]["timestamp"] <= rows[1]["timestamp"] <= rows[2]["timestamp"]
+
+
+def test_without_a_teacher_nothing_is_said_of_one() -> None:
+    rows = train(linear(), data())
+    assert not [name for name in rows[0] if name.split("/")[0] in ("teacher", "weight", "regularization_samples")]
+
+
+def test_predictions_are_made_in_eval_mode_and_leave_the_model_in_its_own() -> None:
+    on = data(validation=9)
+    model = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(4), nn.Linear(4, 3))
+    for mode in (True, False):
+        model.train(mode)
+        before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        logits = predict(model, on.validation)
+        assert model.training == mode
+        assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+        assert logits.shape == (9, 3)
+        assert not logits.requires_grad
+        torch.testing.assert_close(logits, model.eval()(on.validation.views.plain(torch.arange(9))))
+
+
+def test_predictions_of_many_batches_stand_in_the_order_of_the_examples() -> None:
+    on, model = data(validation=600), linear()
+    wanted = model(on.validation.views.plain(torch.arange(600)))
+    torch.testing.assert_close(predict(model, on.validation), wanted.detach())
+
+
+# --- precision -------------------------------------------------------------------------------------
+
+
+def test_in_bfloat16_only_the_forward_pass_is_narrow() -> None:
+    inner: list[torch.dtype] = []
+    outer: list[torch.dtype] = []
+
+    def step_loss(logits: Tensor, t: Any, labels: Tensor, k: Any, p: Any) -> StepTerms:
+        outer.append(logits.dtype)
+        return plain_loss(logits, t, labels, k, p)
+
+    model = linear()
+    model.register_forward_hook(lambda module, _, output: inner.append(output.dtype) if module.training else None)
+    narrow = train(model, data(), step_loss, precision="bfloat16")
+    assert set(inner) == {torch.bfloat16}
+    assert set(outer) == {torch.float32}
+    assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
+    wide = train(linear(), data())
+    assert narrow[-1]["train/loss"] != wide[-1]["train/loss"]
+    assert narrow[-1]["train/loss"] == pytest.approx(wide[-1]["train/loss"], rel=0.02)
+
+
+# --- giving up -------------------------------------------------------------------------------------
+
+
+def test_a_loss_that_diverges_ends_the_training_and_names_the_epoch() -> None:
+    """Harmless in the first epoch, not a number in the second."""
+    steps = iter(range(99))
+
+    def step_loss(logits: Tensor, t: Any, labels: Tensor, k: Any, p: Any) -> StepTerms:
+        terms = plain_loss(logits, t, labels, k, p)
+        return terms if next(steps) < 4 else StepTerms(terms.loss * float("nan"), terms.cross_entropy)
+
+    rows: Iterator[Row] = train_epochs(linear(), data(), step_loss, optimizer=SGD, schedule=schedule(epochs=5), seed=0)
+    assert next(rows)["epoch"] == 1
+    with pytest.raises(DivergedError, match=r"train/loss became nan in epoch 2.*lr"):
+        next(rows)
+
+
+def test_weights_that_only_the_validation_part_shows_to_be_lost_are_found() -> None:
+    """The last step of an epoch may ruin the weights after a finite loss."""
+
+    def step_loss(logits: Tensor, _t: Any, labels: Tensor, _k: Any, _p: Any) -> StepTerms:
+        return StepTerms(logits.sum(), torch.zeros(len(labels)))
+
+    one_step = schedule(epochs=1, batch_size=4)
+    with pytest.raises(DivergedError, match=r"validation/loss became \w+ in epoch 1"):
+        train(linear(), data(train=4), step_loss, optimizer={**SGD, "lr": 3e38}, schedule=one_step)
+
+
+def test_check_is_called_before_each_step_and_what_it_raises_ends_the_training() -> None:
+    class Enough(Exception):
+        pass
+
+    calls = iter(range(99))
+    seen: list[int] = []
+
+    def check() -> None:
+        if next(calls) == 4:
+            raise Enough
+
+    def step_loss(logits: Tensor, t: Any, labels: Tensor, k: Any, p: Any) -> StepTerms:
+        seen.append(len(labels))
+        return plain_loss(logits, t, labels, k, p)
+
+    with pytest.raises(Enough):
+        train(linear(), data(train=12), step_loss, check=check)
+    assert len(seen) == 4

@@ -1,0 +1,21 @@
+"""What the commands do, as functions that a notebook can call too."""
+
+from wsl_sweep.app.folders import find_logs, list_sweeps, open_sweep
+from wsl_sweep.app.options import Finished, RunOptions
+from wsl_sweep.app.planning import Outlook, outlook
+from wsl_sweep.app.running import resume_sweep, run_sweep, sync_sweep
+from wsl_sweep.app.single import train_once
+
+__all__ = [
+    "Finished",
+    "Outlook",
+    "RunOptions",
+    "find_logs",
+    "list_sweeps",
+    "open_sweep",
+    "outlook",
+    "resume_sweep",
+    "run_sweep",
+    "sync_sweep",
+    "train_once",
+]

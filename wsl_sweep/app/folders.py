@@ -1,0 +1,87 @@
+"""The folders of sweeps: making a new one, opening one that is there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from wsl_sweep.app.options import DEFAULT_STORAGE, storage_folder
+from wsl_sweep.errors import WslSweepError
+from wsl_sweep.spec.loading import CommandLine, parse_spec
+from wsl_sweep.spec.plan import make_plan
+from wsl_sweep.spec.spec import Spec
+from wsl_sweep.sweep.ledger import Ledger, fold
+
+
+def open_sweep(folder: Path) -> tuple[Spec, dict[str, Any]]:
+    """The specification and the plan of a sweep on disk."""
+    try:
+        plan: dict[str, Any] = json.loads((folder / "plan.json").read_text())
+        text = (folder / "sweep.yaml").read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        known = ", ".join(sorted(path.parent.name for path in folder.parent.glob("*/plan.json"))) or "none"
+        raise WslSweepError(f"no sweep in {folder}; sweeps in {folder.parent}: {known}") from error
+    saved = plan["command_line"]
+    command_line = CommandLine(**{**saved, "sets": tuple(saved["sets"])})
+    return parse_spec(text, str(folder / "sweep.yaml"), command_line, default_name=folder.name), plan
+
+
+def sweep_status(folder: Path) -> str:
+    """``finished``, ``failed``, ``stopped``, or ``running`` where it has no last word (yet)."""
+    return fold(Ledger(folder / "ledger").events()).status
+
+
+def new_folder(storage: Path, name: str) -> Path:
+    """A folder for a new sweep: ``name``, or ``name-2``, … behind finished ones."""
+    number = 1
+    while True:
+        folder = storage / (name if number == 1 else f"{name}-{number}")
+        if not folder.exists():
+            return folder
+        if not (folder / "plan.json").is_file():
+            raise WslSweepError(f"{folder} exists and is no sweep; choose another --name or --storage")
+        if sweep_status(folder) in ("running", "stopped"):
+            where = "" if storage == DEFAULT_STORAGE else f" --storage {storage}"
+            raise WslSweepError(
+                f"the sweep {folder.name} in {storage} is not finished; go on with it by\n"
+                f"    wsl-sweep resume {folder.name}{where}\n"
+                "or choose another --name for a new one"
+            )
+        number += 1
+
+
+def list_sweeps(storage: str | None) -> list[dict[str, Any]]:
+    """Name, status, counts of trials by status and the question of every sweep in a storage."""
+    found = []
+    for path in sorted(storage_folder(storage).glob("*/plan.json")):
+        state = fold(Ledger(path.parent / "ledger").events())
+        counts: dict[str, int] = {}
+        for trial in state.trials.values():
+            counts[trial.status] = counts.get(trial.status, 0) + 1
+        entry: dict[str, Any] = {
+            "sweep": path.parent.name,
+            "status": state.status,
+            "trials": counts,
+            "planned": None,
+        }
+        try:
+            spec, plan = open_sweep(path.parent)
+            entry |= {
+                "created": plan["created"],
+                "description": spec.description,
+                "planned": sum(make_plan(spec).stages.values()),
+            }
+        except WslSweepError as error:
+            entry["description"] = f"cannot be read: {str(error).splitlines()[0]}"
+        found.append(entry)
+    return found
+
+
+def find_logs(trial: str, storage: str | None) -> list[Path]:
+    """The logs of the trials whose id starts with ``trial``, over all sweeps of a storage."""
+    root = storage_folder(storage)
+    found = sorted(root.glob(f"*/trials/{trial}*/log.txt")) if trial.isalnum() else []
+    if not found:
+        raise WslSweepError(f"no trial in {root} has an id that starts with {trial!r}; see summary.json of its sweep")
+    return found

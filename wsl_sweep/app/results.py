@@ -1,0 +1,131 @@
+"""The end of a sweep: summary, best student, MLflow's last words, tidy folders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from wsl_sweep.analysis.summary import build_summary
+from wsl_sweep.app.planning import remember_times
+from wsl_sweep.spec.spec import Spec
+
+
+def finish(
+    spec: Spec,
+    folder: Path,
+    plan: Mapping[str, Any],
+    state: Any,
+    writer: Any,
+    tracking: Any,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Summary, best student, tidy folders, MLflow's end. The order is that of what may be lost."""
+    from wsl_sweep.tracking import redact
+    from wsl_sweep.training.weights import write_json
+
+    write_json(folder / "summary.json", build_summary(spec, state, uuid=plan["uuid"]))
+    say("writing the results to MLflow")
+    reached = writer.flush(30.0)
+    summary = build_summary(spec, state, uuid=plan["uuid"], run_ids=writer.run_ids)
+    best = best_student(summary)
+    if reached and best is not None and state.status == "finished":
+        try:
+            _log_best(best, folder, writer, tracking)
+        except Exception as error:
+            first = str(error).strip().splitlines()[0] if str(error).strip() else ""
+            say(f"the best student could not be logged as an MLflow model: {type(error).__name__}: {first}")
+    if reached:
+        writer.describe(describe(summary), _parent_metrics(summary))
+    if not writer.close(state.status, 30.0 if reached else 1.0):
+        say(
+            f"MLflow at {redact(tracking.uri)} did not take everything ({writer.problem or 'no answer in 30 s'}); "
+            f"nothing is lost, {folder} has it all. When the server is back: wsl-sweep sync {folder.name}"
+        )
+    summary = build_summary(spec, state, uuid=plan["uuid"], run_ids=writer.run_ids)
+    write_json(folder / "summary.json", summary)
+    if state.status == "finished":
+        _tidy(spec, folder, summary, best)
+        remember_times(summary)
+    return summary
+
+
+def best_student(summary: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The trial whose student is "the best": of the tuned winners' (or all variants') seeds the best by validation.
+
+    Without a confirmed table it is the best trial of the search.
+    """
+    metric = summary["metric"] if isinstance(summary["metric"], str) else summary["metric"][0]
+    mode = summary["mode"] if isinstance(summary["mode"], str) else summary["mode"][0]
+    rows = [row for row in summary["confirmed"] if row["tuned"] is not False]
+    ids = {trial_id for row in rows for trial_id in row["trial_ids"]}
+    if not ids and summary["best"]:
+        ids = {summary["best"]["trial_id"]}
+    pool = [trial for trial in summary["trials"] if trial["trial_id"] in ids and metric in trial["metrics"]]
+    pick = max if mode == "max" else min
+    return pick(pool, key=lambda trial: trial["metrics"][metric]) if pool else None
+
+
+def _log_best(best: Mapping[str, Any], folder: Path, writer: Any, tracking: Any) -> None:
+    import torch
+
+    from wsl_sweep.data import load
+    from wsl_sweep.tracking.writer import log_student
+    from wsl_sweep.training.trial import Job, load_student
+
+    job = Job(best["config"], best["part"], 1)
+    data = load(job.config["dataset"], job.part)
+    student = load_student(job, folder / "trials" / best["trial_id"], data.num_classes, data.in_channels)
+    example = data.validation.views.plain(torch.arange(2)).numpy()
+    log_student(tracking, writer.parent_id, student, example)
+
+
+def _parent_metrics(summary: Mapping[str, Any]) -> dict[str, float]:
+    metrics: dict[str, float] = {}
+    if summary["best"] and isinstance(summary["best"]["value"], float):
+        metrics[f"best/{summary['metric']}"] = summary["best"]["value"]
+    for row in summary["confirmed"]:
+        if row["mean"] is not None and not (row["tuned"] is None and row["overrides"] and _crossed(summary)):
+            metrics[f"mean/{row['variant'].replace(' (untuned)', '_untuned')}/{row['metric']}"] = row["mean"]
+    return metrics
+
+
+def _crossed(summary: Mapping[str, Any]) -> bool:
+    """Whether several rows of the table share a variant's name: a grid."""
+    names = [row["variant"] for row in summary["confirmed"]]
+    return len(set(names)) < len(names)
+
+
+def describe(summary: Mapping[str, Any]) -> str:
+    """The parent run's description: question and table in Markdown."""
+    lines = [summary["description"], ""] if summary["description"] else []
+    if summary["best"]:
+        settings = ", ".join(f"`{path}` = {value}" for path, value in summary["best"]["overrides"].items())
+        lines += [
+            f"Best by {summary['metric']}: {summary['best']['value']} at {settings or 'the run as it is'}",
+            "",
+        ]
+    if summary["confirmed"]:
+        metric = summary["confirmed"][0]["metric"]
+        lines += [
+            f"| variant | settings | {metric} | 95 % t interval | n |",
+            "| --- | --- | --- | --- | --- |",
+        ]
+        for row in summary["confirmed"]:
+            mean = "" if row["mean"] is None else f"{row['mean']:.4f}"
+            interval = "" if row["ci95"] is None else f"{row['ci95'][0]:.4f} to {row['ci95'][1]:.4f}"
+            settings = ", ".join(f"{path}={value}" for path, value in row["overrides"].items())
+            lines.append(f"| {row['variant']} | {settings} | {mean} | {interval} | {row['n']} |")
+    return "\n".join(lines) + "\n"
+
+
+def _tidy(spec: Spec, folder: Path, summary: Mapping[str, Any], best: Mapping[str, Any] | None) -> None:
+    """``keep: best`` leaves the students of the final table and of the best trial."""
+    if spec.keep == "all":
+        return
+    keep = {trial_id for row in summary["confirmed"] for trial_id in row["trial_ids"]}
+    keep |= {summary["best"]["trial_id"]} if summary["best"] else set()
+    keep |= {best["trial_id"]} if best else set()
+    for trial in summary["trials"]:
+        if trial["trial_id"] not in keep:
+            (folder / "trials" / trial["trial_id"] / "student.safetensors").unlink(missing_ok=True)

@@ -1,0 +1,206 @@
+"""Running a sweep, going on with one, and bringing MLflow in line with one."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import os
+import shutil
+import socket
+import uuid as uuid_module
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from wsl_sweep.app.folders import new_folder, open_sweep, sweep_status
+from wsl_sweep.app.options import Finished, RunOptions, settle_resources, storage_folder
+from wsl_sweep.app.planning import versions
+from wsl_sweep.app.results import finish
+from wsl_sweep.errors import SweepError, WslSweepError
+from wsl_sweep.spec.loading import CommandLine, load_spec
+from wsl_sweep.spec.plan import Plan
+from wsl_sweep.spec.spec import Spec
+from wsl_sweep.sweep.ledger import Ledger, fold
+
+
+def run_sweep(path: Path, command_line: CommandLine = CommandLine(), options: RunOptions = RunOptions()) -> Finished:
+    """Runs a search-space file as a new sweep.
+
+    Raises:
+        WslSweepError: the file or the options are wrong, or the name belongs to a sweep that is not finished; nothing
+            has been started then.
+        SweepError: no trial finished.
+    """
+    address = options.address or os.environ.get("RAY_ADDRESS")
+    tracked = options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+    if address and (options.storage is None or not tracked):
+        raise WslSweepError(
+            "on a cluster --storage (a folder that every node sees) and --tracking-uri (or MLFLOW_TRACKING_URI) must be "
+            "given: the working folder of a job vanishes with it"
+        )
+    spec = load_spec(path, command_line)
+    storage = storage_folder(options.storage)
+    folder = new_folder(storage, spec.name)
+    plan = {
+        "uuid": str(uuid_module.uuid4()),
+        "name": folder.name,
+        "source": str(path),
+        "command_line": asdict(command_line),
+        "created": datetime.datetime.now(datetime.UTC).isoformat(),
+        "recipe": spec.recipe,
+        "base": {**spec.base, **spec.pins},
+        "versions": versions(),
+        "host": socket.gethostname(),
+    }
+    try:
+        folder.mkdir(parents=True)
+        (folder / "sweep.yaml").write_text(spec.text, encoding="utf-8")
+        (folder / "plan.json").write_text(json.dumps(plan, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise WslSweepError(f"cannot write to {folder}: {error.strerror or error}; choose another --storage") from error
+    return _drive(replace(spec, name=folder.name), folder, plan, options, address)
+
+
+def resume_sweep(name: str, options: RunOptions = RunOptions()) -> Finished:
+    """Goes on with a sweep that was stopped: finished trials stay, all others run (again).
+
+    Raises WslSweepError where there is no such sweep, or where it is finished.
+    """
+    folder = storage_folder(options.storage) / name
+    spec, plan = open_sweep(folder)
+    status = sweep_status(folder)
+    if status == "finished":
+        raise WslSweepError(f"{folder} is finished: there is nothing to resume; look at {folder / 'summary.json'}")
+    address = options.address or os.environ.get("RAY_ADDRESS")
+    return _drive(replace(spec, name=name), folder, plan, options, address)
+
+
+def sync_sweep(name: str, options: RunOptions = RunOptions(), say: Callable[[str], None] = print) -> Finished:
+    """Brings MLflow in line with a sweep on disk, as often as wanted: runs are found by trial id, points by timestamp.
+
+    Raises:
+        WslSweepError: there is no such sweep, or it is running.
+        SweepError: the server did not take everything.
+    """
+    folder = storage_folder(options.storage) / name
+    spec, plan = open_sweep(folder)
+    spec = replace(spec, name=name)
+    events = Ledger(folder / "ledger").events()
+    state = fold(events)
+    if state.status == "running":
+        raise WslSweepError(f"{folder} is running, or its driver was killed: wsl-sweep resume {name}")
+    _, device_kind = settle_resources(spec, options.address)
+    writer, tracking = _writer(spec, plan, options, device_kind)
+    writer.warm_up()
+    writer.start()
+    for event in events:
+        if event["event"] in ("finished", "pruned", "failed", "killed"):
+            rows = folder / "trials" / event["trial_id"] / f"attempt-{event.get('attempt', 1)}" / "rows.json"
+            with contextlib.suppress(OSError, ValueError):
+                writer.on_rows(event["trial_id"], event.get("attempt", 1), json.loads(rows.read_text()))
+        writer.on_event(event)
+    summary = finish(spec, folder, plan, state, writer, tracking, say)
+    if writer.problem is not None:
+        raise SweepError(f"MLflow did not take everything: {writer.problem}")
+    return Finished(folder, summary)
+
+
+def _drive(spec: Spec, folder: Path, plan: Mapping[str, Any], options: RunOptions, address: str | None) -> Finished:
+    """From a folder with a plan to a summary: wires the parts together."""
+    from wsl_sweep.sweep.environment import prepare_environment
+
+    prepare_environment(local=address is None)
+    from wsl_sweep.display import SweepDisplay, only_ours
+    from wsl_sweep.sweep.conductor import Conductor
+    from wsl_sweep.sweep.runner import Hands, Interrupt, check_resources, fit, start_ray
+    from wsl_sweep.training.teachers import TeacherStore
+
+    gpu, device_kind = settle_resources(spec, address)
+    store = TeacherStore()
+    writer, tracking = _writer(spec, plan, options, device_kind)
+    conductor = Conductor(
+        spec,
+        Ledger(folder / "ledger"),
+        device_kind=device_kind,
+        has_teacher=lambda teacher_id: store.card(teacher_id) is not None,
+    )
+    fresh = not conductor.state.trials
+    interrupt = Interrupt()
+    interrupt.install()
+    failure: BaseException | None = None
+    try:
+        with only_ours(folder / "driver.log") as console:
+            display = SweepDisplay(console, conductor)
+            conductor.listeners += [writer.on_event, display.on_event]
+            _announce(display, spec, conductor.plan, store, folder)
+            writer.warm_up()
+            try:
+                start_ray(address, log_file=folder / "ray.log", insecure=options.insecure)
+                interrupt.install()
+                check_resources(spec.resources.cpu, gpu)
+                writer.start()
+                for state in conductor.state.trials.values():  # of a resumed sweep
+                    writer.on_event({"event": "proposed", "time": 0.0, "trial": state.trial.to_json()})
+                hands = Hands(rows=[writer.on_rows, display.on_rows], teacher=[display.on_teacher])
+                with display.running():
+                    fit(conductor, folder, gpu=gpu, hands=hands, interrupt=interrupt)
+            except BaseException as error:
+                failure = error
+            if fresh and isinstance(failure, WslSweepError) and not conductor.state.trials:
+                raise failure  # nothing has begun: nothing stays
+            if interrupt.signum is not None or failure is not None:
+                conductor.interrupt()
+                if isinstance(failure, KeyboardInterrupt) and interrupt.signum is not None:
+                    failure = None
+            else:
+                done = any(state.status == "finished" for state in conductor.state.trials.values())
+                conductor.close("finished" if done else "failed")
+            _stop_ray()
+            summary = finish(spec, folder, plan, conductor.state, writer, tracking, display.say)
+    finally:
+        _stop_ray()
+        interrupt.restore()
+        if fresh and not conductor.state.trials and isinstance(failure, WslSweepError):
+            shutil.rmtree(folder, ignore_errors=True)
+    if failure is not None:
+        raise failure
+    if summary["status"] == "failed":
+        reasons = sorted({str(trial["error"]) for trial in summary["trials"] if trial["error"]})
+        raise SweepError(
+            f"no trial of {spec.name} finished: {'; '.join(reasons[:3]) or 'none was run'}\n"
+            f"  their logs: wsl-sweep logs TRIAL; all of them: {folder / 'summary.json'}"
+        )
+    return Finished(folder, summary, interrupt.signum)
+
+
+def _announce(display: Any, spec: Spec, plan: Plan, store: Any, folder: Path) -> None:
+    stages = ", ".join(f"{count} trials {stage}" for stage, count in plan.stages.items())
+    missing = [teacher for teacher in plan.teachers if store.card(teacher) is None]
+    teachers = f", {len(missing)} teacher{'s' if len(missing) != 1 else ''} to train first" if missing else ""
+    display.say(f"{spec.name}: {stages}{teachers}; everything goes to {folder}")
+    for note in spec.notes:
+        display.say(f"note: {note}")
+
+
+def _writer(spec: Spec, plan: Mapping[str, Any], options: RunOptions, device_kind: str) -> tuple[Any, Any]:
+    """The sweep's MLflow writer, not started yet, and where it writes to."""
+    from wsl_sweep.tracking import MlflowWriter, resolve_tracking
+    from wsl_sweep.tracking.settings import git_commit
+
+    tracking = resolve_tracking(options.tracking_uri, spec.tracking.uri, spec.tracking.experiment or spec.name)
+    sweep = {
+        "name": spec.name,
+        "uuid": plan["uuid"],
+        "description": spec.description,
+        "git_commit": git_commit(Path.cwd()),
+        "device": device_kind,
+    }
+    return MlflowWriter(tracking, sweep), tracking
+
+
+def _stop_ray() -> None:
+    import ray
+
+    ray.shutdown()

@@ -1,0 +1,53 @@
+"""One training, without Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+
+from wsl_sweep.app.options import local_device_kind
+from wsl_sweep.spec.identity import trial_id
+from wsl_sweep.spec.loading import CommandLine, parse_spec
+
+
+def train_once(
+    recipe: str, sets: tuple[str, ...], seed: int | None, threads: int = 1, console: Console | None = None
+) -> dict[str, Any]:
+    """One training, without Ray, Optuna and MLflow; the same metrics as the same trial in a sweep.
+
+    Returns ``trial_id``, ``seed``, ``config``, ``metrics`` (of the last epoch), ``epochs``. Nothing is evaluated on the
+    test set.
+    """
+    command_line = CommandLine(sets=sets, recipe=recipe)
+    text = f"variants: {{train: {{}}}}\nresources: {{cpu: {threads}}}\n"
+    spec = parse_spec(text, "train", command_line)
+    device_kind = local_device_kind()
+    config = spec.config(
+        {}, seed=seed if seed is not None else int(spec.flat_config({})["seed"]), device_kind=device_kind
+    )
+    from wsl_sweep.training import Job, TeacherStore, TrialTraining
+
+    def on_teacher_epoch(row: Mapping[str, float]) -> None:
+        if console is not None and (int(row["epoch"]) % 10 == 0 or row["epoch"] == 1):
+            accuracy = row["validation/accuracy"]
+            console.print(f"teacher, epoch {int(row['epoch'])}: validation/accuracy {accuracy:.4f}", highlight=False)
+
+    training = TrialTraining(Job(config, "train", spec.threads), TeacherStore(), on_teacher_epoch=on_teacher_epoch)
+    row: Mapping[str, float] = {}
+    for row in training:
+        if console is not None:
+            left = row["train/seconds"] / row["epoch"] * (training.epochs - row["epoch"])
+            console.print(
+                f"epoch {int(row['epoch'])}/{training.epochs}: train/loss {row['train/loss']:.4f}, "
+                f"validation/accuracy {row['validation/accuracy']:.4f}; {left:.0f} s left",
+                highlight=False,
+            )
+    return {
+        "trial_id": trial_id(config, "train", spec.threads),
+        "seed": config["seed"],
+        "epochs": training.epochs,
+        "metrics": {name: value for name, value in row.items() if name not in ("epoch", "timestamp")},
+        "config": config,
+    }

@@ -1,0 +1,115 @@
+"""What the commands print: plans, the end of a sweep, the sweeps of a storage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from wsl_sweep.app import Finished, Outlook
+from wsl_sweep.display import duration, settings
+
+
+def wide_console() -> Console:
+    """A console on standard output; where that is no terminal, wide enough not to break a table."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=160)
+
+
+def show_sweeps(sweeps: Sequence[Mapping[str, Any]]) -> None:
+    """One line a sweep."""
+    table = Table("sweep", "status", "trials", "question", box=None, header_style="dim")
+    for sweep in sweeps:
+        counts = ", ".join(f"{count} {name}" for name, count in sweep["trials"].items())
+        planned = f" of {sweep['planned']}" if sweep["planned"] and sweep["status"] != "finished" else ""
+        table.add_row(sweep["sweep"], sweep["status"], counts + planned, sweep.get("description", ""))
+    wide_console().print(table)
+
+
+def show_plan(seen: Outlook) -> None:
+    """What would run."""
+    console = wide_console()
+    console.print(f"{seen.spec.name}: {seen.spec.description or 'no description'}", markup=False)
+    table = Table("what", "how many", "there already", box=None, header_style="dim")
+    for stage, count in seen.plan.stages.items():
+        table.add_row(f"trials, {stage}", str(count), "")
+    there = sum(seen.teachers_there.values())
+    table.add_row("teachers", str(len(seen.teachers_there)), str(there))
+    console.print(table)
+    if seen.plan.open_teachers:
+        console.print("a teacher's setting is swept over a range: trials will train further teachers")
+    if seen.done is not None:
+        console.print(
+            f"an unfinished sweep of this name has {seen.done} trials done: wsl-sweep resume {seen.spec.name}"
+        )
+    for note in seen.spec.notes:
+        console.print(f"note: {note}", markup=False)
+    if seen.seconds is None:
+        console.print("how long it takes is not known: no such trial has run on this machine yet")
+    else:
+        console.print(
+            f"about {duration(seen.seconds)} with {seen.slots} trial{'s' if seen.slots != 1 else ''} at once, from what "
+            "earlier trials took on this machine"
+        )
+
+
+def show_finished(finished: Finished) -> None:
+    """The end of a sweep: the best, the confirmed table, what failed, where things are, what to type next."""
+    summary: Mapping[str, Any] = finished.summary
+    console = wide_console()
+    console.print()
+    best = summary["best"]
+    if "pareto_front" in summary:
+        front = Table("trial", *summary["metric"], "settings", box=None, header_style="dim")
+        for one in summary["pareto_front"]:
+            front.add_row(one["trial_id"], *map(_value, one["value"]), settings(one["overrides"]))
+        console.print("No other trial is better in every metric than these:")
+        console.print(front)
+    elif best is not None:
+        trial = next(trial for trial in summary["trials"] if trial["trial_id"] == best["trial_id"])
+        what = " ".join(filter(None, ["+".join(trial["variants"]), settings(best["overrides"], trial["variants"][0])]))
+        console.print(
+            f"Best by {summary['metric']}: {_value(best['value'])} by {what} (trial {best['trial_id']}, seed {trial['seed']})",
+            markup=False,
+        )
+    if summary["confirmed"]:
+        table = Table(
+            "variant",
+            "settings",
+            summary["confirmed"][0]["metric"],
+            "95 % t interval",
+            "n",
+            "by seed",
+            box=None,
+            header_style="dim",
+        )
+        for row in summary["confirmed"]:
+            interval = "" if row["ci95"] is None else f"{row['ci95'][0]:.4f} … {row['ci95'][1]:.4f}"
+            mean = "" if row["mean"] is None else f"{row['mean']:.4f}"
+            table.add_row(
+                row["variant"], settings(row["overrides"], row["variant"]), mean, interval, str(row["n"]),
+                " ".join(f"{value:.4f}" for value in row["values"]),
+            )  # fmt: skip
+        console.print(table)
+    counts: dict[str, int] = {}
+    for trial in summary["trials"]:
+        counts[trial["status"]] = counts.get(trial["status"], 0) + 1
+    console.print(f"Trials: {', '.join(f'{count} {name}' for name, count in counts.items()) or 'none'}")
+    for trial in summary["trials"]:
+        if trial["status"] == "failed":
+            console.print(f"  {trial['trial_id']} failed: {trial['error']}", markup=False)
+    for note in summary["notes"]:
+        console.print(f"note: {note}", markup=False)
+    console.print(f"Everything is in {finished.folder} (summary.json, trials/)", markup=False)
+    if finished.interrupted is not None:
+        where = "" if finished.folder.parent == Path("runs") else f" --storage {finished.folder.parent}"
+        console.print(f"Stopped. Go on with it: wsl-sweep resume {finished.folder.name}{where}", markup=False)
+    else:
+        console.print("Look at the trials side by side: wsl-sweep ui")
+
+
+def _value(value: Any) -> str:
+    return ", ".join(map(_value, value)) if isinstance(value, list) else f"{value:.4f}"
