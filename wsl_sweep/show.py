@@ -51,8 +51,8 @@ def show_plan(seen: Outlook) -> None:
         console.print("how long it takes is not known: no such trial has run on this machine yet")
     else:
         console.print(
-            f"about {duration(seen.seconds)} with {seen.slots} trial{'s' if seen.slots != 1 else ''} at once, from what "
-            "earlier trials took on this machine"
+            f"about {duration(seen.seconds)} with {seen.slots} trial{'s' if seen.slots != 1 else ''} at once, "
+            "from what earlier trials took on this machine"
         )
 
 
@@ -72,7 +72,8 @@ def show_finished(finished: Finished) -> None:
         trial = next(trial for trial in summary["trials"] if trial["trial_id"] == best["trial_id"])
         what = " ".join(filter(None, ["+".join(trial["variants"]), settings(best["overrides"], trial["variants"][0])]))
         console.print(
-            f"Best by {summary['metric']}: {_value(best['value'])} by {what} (trial {best['trial_id']}, seed {trial['seed']})",
+            f"Best by {summary['metric']}: {_value(best['value'])} by {what} "
+            f"(trial {best['trial_id']}, seed {trial['seed']})",
             markup=False,
         )
     if summary["confirmed"]:

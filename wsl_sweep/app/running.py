@@ -37,8 +37,8 @@ def run_sweep(path: Path, command_line: CommandLine = CommandLine(), options: Ru
     tracked = options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
     if address and (options.storage is None or not tracked):
         raise WslSweepError(
-            "on a cluster --storage (a folder that every node sees) and --tracking-uri (or MLFLOW_TRACKING_URI) must be "
-            "given: the working folder of a job vanishes with it"
+            "on a cluster --storage (a folder that every node sees) and --tracking-uri (or MLFLOW_TRACKING_URI) "
+            "must be given: the working folder of a job vanishes with it"
         )
     spec = load_spec(path, command_line)
     storage = storage_folder(options.storage)

@@ -49,6 +49,7 @@ class MlflowWriter:
         self.problem: str | None = None
         self._queue: queue.Queue[Callable[[], None]] = queue.Queue()
         self._trials: dict[str, Trial] = {}
+        self._refused = False
         self._deadline = math.inf
         self._client: Any = None
         self._experiment_id: str | None = None
@@ -104,36 +105,34 @@ class MlflowWriter:
     # --- the thread ----------------------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        while True:
-            operation = self._queue.get()
-            if operation is _stop:
+        while (operation := self._queue.get()) is not _stop:
+            if not self._until_done(operation):
                 return
-            self._until_done(operation)
 
-    def _until_done(self, operation: Callable[[], None]) -> None:
-        """Tries again while the server is away; what it refuses is noted and left out."""
+    def _until_done(self, operation: Callable[[], None]) -> bool:
+        """Tries again while the server is away; what it refuses is noted and left out.
+
+        False where the server did not come back before the sweep's end: what is left in the queue stays there.
+        """
         pause = 0.5
         while True:
             try:
                 operation()
             except Exception as error:
-                if time.time() > self._deadline:
-                    return
-                self.problem = redact(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+                first = str(error).splitlines()[0] if str(error) else ""
+                self.problem = redact(f"{type(error).__name__}: {first}")
                 log.warning("%s", self.problem)
                 if not _temporary(error):
-                    return
+                    self._refused = True
+                    return True
+                if time.time() > self._deadline:
+                    return False
                 time.sleep(pause)
                 pause = min(pause * 2, 10.0)
                 continue
-            if self._temporary_problem:
-                self.problem = None
-            return
-
-    @property
-    def _temporary_problem(self) -> bool:
-        """Whether the noted problem was that the server was away, which is over once a call goes through."""
-        return self.problem is not None and not self.problem.startswith("RestException")
+            if not self._refused:
+                self.problem = None  # the server was away, and is back
+            return True
 
     def _connect(self) -> None:
         import mlflow
@@ -332,6 +331,10 @@ def log_student(
     import torch
     from mlflow.models import infer_signature
 
+    client = mlflow.MlflowClient(tracking_uri=tracking.uri)
+    logged = client.get_run(parent_id).outputs
+    if logged is not None and logged.model_outputs:
+        return f"models:/{logged.model_outputs[0].model_id}"
     with torch.no_grad():
         prediction = student(torch.from_numpy(example)).numpy()
     signature = infer_signature(example.astype(np.float32), prediction)
