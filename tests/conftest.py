@@ -53,7 +53,7 @@ class Workplace:
         return subprocess.Popen(
             [sys.executable, "-m", "wsl_sweep", *arguments],
             cwd=self.folder,
-            env={**os.environ, **self.environment},
+            env={name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"} | self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -88,9 +88,7 @@ class Workplace:
 
 
 @pytest.fixture(scope="session")
-def new_workplace(
-    tmp_path_factory: pytest.TempPathFactory, empty_database: Path
-) -> Callable[[str], Workplace]:
+def new_workplace(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Callable[[str], Workplace]:
     """Makes workplaces."""
 
     def make(name: str) -> Workplace:

@@ -28,9 +28,7 @@ def test_drawing_from_a_stream_leaves_the_global_state_alone() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize(
-    "other", [(4, "order", 2, 1), (3, "views", 2, 1), (3, "order", 1, 1), (3, "order", 2, 2)]
-)
+@pytest.mark.parametrize("other", [(4, "order", 2, 1), (3, "views", 2, 1), (3, "order", 1, 1), (3, "order", 2, 2)])
 def test_each_of_seed_purpose_epoch_and_step_makes_another_stream(other: tuple[int, str, int, int]) -> None:
     assert stream_seed(*other) != stream_seed(3, "order", 2, 1)
     assert not set(numbers(*other)) & set(numbers(3, "order", 2, 1))

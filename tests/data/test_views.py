@@ -83,9 +83,7 @@ def test_all_views_of_a_picture_differ() -> None:
     assert len(taken.flatten(1).unique(dim=0)) == views.count == 50
 
 
-@pytest.mark.parametrize(
-    ("padding", "flip", "count"), [(4, True, 162), (1, False, 9), (0, False, 1), (0, True, 2)]
-)
+@pytest.mark.parametrize(("padding", "flip", "count"), [(4, True, 162), (1, False, 9), (0, False, 1), (0, True, 2)])
 def test_views_are_counted(padding: int, flip: bool, count: int) -> None:
     assert make(pictures(1, 8, 8), padding, "zeros", flip).count == count
 
@@ -100,6 +98,16 @@ def test_examples_and_views_go_together_in_any_order_and_number() -> None:
     assert torch.equal(together[0], together[5])
     assert together.shape == (7, 2, 5, 4)
     assert together.is_contiguous()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pictures_lie_in_memory_channel_by_channel(channels: int) -> None:
+    """Strides too, which one channel leaves open: convolutions choose their arithmetic by them."""
+    images = torch.rand(4, channels, 6, 5)
+    views = Views(
+        images, padding=1, padding_mode="zeros", flip=False, mean=torch.zeros(channels), std=torch.ones(channels)
+    )
+    assert views.plain(torch.arange(4)).stride() == (channels * 30, 30, 5, 1)
 
 
 @pytest.mark.parametrize("padding", [0, 1, 3])

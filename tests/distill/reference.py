@@ -27,8 +27,7 @@ def draw(batch: int, classes: int, seed: int, scale: float = 3.0) -> tuple[Array
 def tensors(*arrays: Array | Labels, dtype: torch.dtype = torch.float64) -> tuple[Tensor, ...]:
     """The arrays as tensors: integers stay integers, floats become ``dtype``."""
     return tuple(
-        torch.from_numpy(array) if array.dtype == np.int64 else torch.from_numpy(array).to(dtype)
-        for array in arrays
+        torch.from_numpy(array) if array.dtype == np.int64 else torch.from_numpy(array).to(dtype) for array in arrays
     )
 
 
@@ -92,9 +91,7 @@ def precise_cross_entropy(logits: Array, labels: Labels) -> list[Decimal]:
 def precise_exp_weights(student: Array, teacher: Array, labels: Labels) -> Array:
     with localcontext() as context:
         context.prec = 60
-        pairs = zip(
-            precise_cross_entropy(student, labels), precise_cross_entropy(teacher, labels), strict=True
-        )
+        pairs = zip(precise_cross_entropy(student, labels), precise_cross_entropy(teacher, labels), strict=True)
         return np.array([float(1 - (-own / (other + Decimal("1e-7"))).exp()) for own, other in pairs])
 
 

@@ -66,9 +66,7 @@ def every_loss(student: Tensor, teacher: Tensor, labels: Tensor, temperature: fl
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_cross_entropy_is_minus_the_log_of_the_labels_probability(
-    shape: tuple[int, int], dtype: torch.dtype
-) -> None:
+def test_cross_entropy_is_minus_the_log_of_the_labels_probability(shape: tuple[int, int], dtype: torch.dtype) -> None:
     logits, _, labels = draw(*shape, seed=1)
     z, y = tensors(logits, labels, dtype=dtype)
     assert_near(label_cross_entropy(z, y), cross_entropy(logits, labels), dtype)
@@ -217,9 +215,7 @@ def test_no_gradient_reaches_the_teacher() -> None:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 @pytest.mark.parametrize("classes", [2, 10])
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
-def test_losses_and_gradients_are_finite_for_huge_logits(
-    dtype: torch.dtype, classes: int, temperature: float
-) -> None:
+def test_losses_and_gradients_are_finite_for_huge_logits(dtype: torch.dtype, classes: int, temperature: float) -> None:
     """Students and teachers at ±1e4: certain and right, certain and wrong, in every combination."""
     extremes = torch.full((2 * classes, classes), -1e4)
     extremes[torch.arange(2 * classes), torch.arange(2 * classes) % classes] = 1e4

@@ -44,18 +44,16 @@ def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def regularization_samples(
-    student: Tensor, teacher: Tensor, labels: Tensor
-) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def regularization_samples(student: Tensor, teacher: Tensor, labels: Tensor) -> np.ndarray[Any, np.dtype[np.bool_]]:
     return regularization_sample_mask(student, teacher, labels, TAU).numpy()
 
 
 def test_weighted_soft_labels_are_cross_entropy_plus_alpha_w_distillation() -> None:
     student, teacher, labels = draw(32, 10, seed=1)
     s, t, y = tensors(student, teacher, labels)
-    wanted = 0.3 * cross_entropy(student, labels) + 1.7 * exp_weights(
-        student, teacher, labels
-    ) * distillation(student, teacher, TAU)
+    wanted = 0.3 * cross_entropy(student, labels) + 1.7 * exp_weights(student, teacher, labels) * distillation(
+        student, teacher, TAU
+    )
     terms = Objective(section(ce_weight=0.3, alpha=1.7))(s, t, y)
     assert terms.loss.shape == ()
     assert terms.loss.item() == pytest.approx(wanted.mean(), rel=1e-10)
@@ -181,6 +179,20 @@ def test_keep_probabilities_of_zero_and_one_are_exact(regularization: float, oth
         assert torch.equal(found, wanted)
 
 
+@pytest.mark.parametrize(("drawn", "probability"), [(0.0, 0.0), (1 - 2**-24, 1.0)])
+def test_zero_and_one_are_exact_for_the_utmost_draws_too(
+    drawn: float, probability: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``torch.rand`` may give 0, and never 1. The other group's probability makes it draw at all."""
+    student, teacher, labels = draw(64, 10, seed=16)
+    s, t, y = tensors(student, teacher, labels)
+    monkeypatch.setattr(torch, "rand", lambda *size, **_: torch.full(size, drawn, dtype=torch.float32))
+    samples = torch.from_numpy(regularization_samples(s, t, y))
+    found = kept({"regularization": probability, "other": 0.5}, s, t, y, seed=0)
+    assert (found[samples] == (probability == 1.0)).all()
+    assert (found[~samples] == (drawn < 0.5)).all()
+
+
 @pytest.mark.parametrize(("regularization", "other"), [(0.3, 1.0), (1.0, 0.2), (0.75, 0.5), (0.0, 0.6)])
 def test_examples_are_kept_at_their_probabilities(regularization: float, other: float) -> None:
     student, teacher, labels = draw(512, 10, seed=10)
@@ -201,9 +213,7 @@ def test_examples_are_kept_at_their_probabilities(regularization: float, other: 
 def test_the_cross_entropy_of_dropped_examples_stays() -> None:
     student, teacher, labels = draw(64, 10, seed=11)
     s, t, y = tensors(student, teacher, labels)
-    terms = Objective(section(ce_weight=0.7, keep={"regularization": 0.0, "other": 0.0}))(
-        s, t, y, keeping=seeded(0)
-    )
+    terms = Objective(section(ce_weight=0.7, keep={"regularization": 0.0, "other": 0.0}))(s, t, y, keeping=seeded(0))
     assert terms.loss.item() == pytest.approx(0.7 * cross_entropy(student, labels).mean(), rel=1e-12)
 
 

@@ -37,16 +37,12 @@ def test_the_two_gradients_are_those_of_autograd(temperature: float, classes: in
 
 @pytest.mark.parametrize("temperature", TEMPERATURES)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-10)])
-def test_the_two_gradients_are_their_formulas(
-    temperature: float, dtype: torch.dtype, tolerance: float
-) -> None:
+def test_the_two_gradients_are_their_formulas(temperature: float, dtype: torch.dtype, tolerance: float) -> None:
     student, teacher, labels = draw(50, 10, seed=2)
     s, t, y = tensors(student, teacher, labels, dtype=dtype)
     a, b = label_logit_gradients(s, t, y, temperature)
     p = at(softmax(student), labels)
-    soft = temperature * (
-        at(softmax(student, temperature), labels) - at(softmax(teacher, temperature), labels)
-    )
+    soft = temperature * (at(softmax(student, temperature), labels) - at(softmax(teacher, temperature), labels))
     assert a.dtype == b.dtype == dtype
     np.testing.assert_allclose(a.double().numpy(), p - 1, rtol=tolerance, atol=tolerance)
     np.testing.assert_allclose(b.double().numpy(), soft - (p - 1), rtol=tolerance, atol=tolerance)
@@ -67,10 +63,7 @@ def test_a_regularization_sample_is_one_whose_variance_gradient_is_the_larger(te
     student, teacher, labels = draw(2000, 10, seed=4)
     s, t, y = tensors(student, teacher, labels)
     a = at(softmax(student), labels) - 1
-    b = (
-        temperature * (at(softmax(student, temperature), labels) - at(softmax(teacher, temperature), labels))
-        - a
-    )
+    b = temperature * (at(softmax(student, temperature), labels) - at(softmax(teacher, temperature), labels)) - a
     found = regularization_sample_mask(s, t, y, temperature)
     assert found.dtype == torch.bool
     assert (found.numpy() == (np.abs(b) > np.abs(a))).all()

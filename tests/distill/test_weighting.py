@@ -179,9 +179,7 @@ def test_half_precision_is_widened_to_float32(
 
 @pytest.mark.parametrize(("kind", "of", "value"), KINDS)
 @pytest.mark.parametrize("classes", [2, 10])
-def test_weights_are_finite_for_huge_logits(
-    kind: str, of: str | None, value: float | str | None, classes: int
-) -> None:
+def test_weights_are_finite_for_huge_logits(kind: str, of: str | None, value: float | str | None, classes: int) -> None:
     sure = torch.full((classes, classes), -1e4).fill_diagonal_(1e4)
     rows = torch.cartesian_prod(torch.arange(classes), torch.arange(classes))
     labels = torch.arange(len(rows)) % classes

@@ -53,6 +53,7 @@ def test_the_features_are_what_the_classifier_sees() -> None:
     images = torch.rand(5, 1, 8, 8)
     features = model.features(images)  # type: ignore[operator]
     assert features.shape == (5, 12)
+    torch.testing.assert_close(features, model.body(images).mean(dim=3).mean(dim=2))  # type: ignore[operator]
     assert torch.equal(model.classifier(features), model(images))  # type: ignore[operator]
 
 

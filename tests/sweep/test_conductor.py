@@ -115,7 +115,7 @@ def test_a_sweep_stopped_anywhere_ends_like_an_undisturbed_one(tmp_path: Path) -
     """Promise 2, for an ablation: every trial once, the same rows."""
     whole = conductor_of(spec_of(ABLATION), tmp_path / "whole")
     play(whole)
-    for stop in range(0, 12):
+    for stop in range(12):
         folder = tmp_path / str(stop)
         first = conductor_of(spec_of(ABLATION), folder)
         play(first, most=stop)

@@ -25,7 +25,9 @@ search: {trials: 12, sampler: SAMPLER}
 """
 
 
-def study_of(sampler: str = "tpe", told: list[TrialState] | None = None, text: str = SEARCH, **options: Any) -> ArmStudy:
+def study_of(
+    sampler: str = "tpe", told: list[TrialState] | None = None, text: str = SEARCH, **options: Any
+) -> ArmStudy:
     return ArmStudy(spec_of(text.replace("SAMPLER", sampler), **options), "tuned", "cpu", told or [])
 
 
@@ -83,7 +85,9 @@ def test_optuna_hears_complete_pruned_and_fail() -> None:
         study.tell(ended(trial, status, **metrics))
     states = [trial.state for trial in study.study.trials]
     assert states == [OptunaState.COMPLETE, OptunaState.PRUNED, OptunaState.FAIL, OptunaState.FAIL]
-    assert study.study.trials[1].intermediate_values == {60: pytest.approx(good(trials[1])["metrics"]["validation/accuracy"])}  # type: ignore[arg-type]
+    assert study.study.trials[1].intermediate_values == {
+        60: pytest.approx(good(trials[1])["metrics"]["validation/accuracy"])
+    }  # type: ignore[arg-type]
 
 
 def test_the_study_is_told_again_from_the_ledger() -> None:
@@ -106,7 +110,7 @@ def test_an_unfinished_trial_is_asked_again_as_it_was() -> None:
     again = study_of(told=[TrialState(trial, "killed", 1)])
     (asked,) = again.study.trials
     assert asked.state == OptunaState.RUNNING
-    assert asked.params == {path: value for path, value in trial.overrides.items()}
+    assert asked.params == dict(trial.overrides)
     again.tell(ended(trial))
     assert again.study.trials[0].state == OptunaState.COMPLETE
 
@@ -127,8 +131,8 @@ search: {trials: 12, sampler: random}
 
 
 def test_a_repeat_of_a_running_trial_hears_its_end() -> None:
-    text = "run: {recipe: digits}\nspace: {distillation.temperature: {choice: [1.0, 2.0]}}\nsearch: {trials: 9, sampler: random}"
-    study = study_of(text=text)
+    text = "run: {recipe: digits}\nspace: {distillation.temperature: {choice: [1.0, 2.0]}}\n"
+    study = study_of(text=text + "search: {trials: 9, sampler: random}")
     first, second = study.propose(), study.propose()
     assert first is not None
     assert second is not None
@@ -162,12 +166,14 @@ def test_continuous_distributions_stay_in_their_bounds(entry: str, check: Any) -
 
 @pytest.mark.parametrize("kind", ["int", "logint"])
 def test_whole_numbers_stay_whole(kind: str) -> None:
-    text = f"run: {{recipe: digits}}\nspace: {{schedule.epochs: {{{kind}: [2, 9]}}}}\nsearch: {{trials: 8, sampler: random}}"
-    values = {state.trial.overrides["schedule.epochs"] for state in everything(study_of(text=text))}
+    text = f"run: {{recipe: digits}}\nspace: {{schedule.epochs: {{{kind}: [2, 9]}}}}\n"
+    states = everything(study_of(text=text + "search: {trials: 8, sampler: random}"))
+    values = {state.trial.overrides["schedule.epochs"] for state in states}
     assert all(isinstance(value, int) and 2 <= value <= 9 for value in values)
 
 
 def test_lists_can_be_chosen() -> None:
-    text = "run: {recipe: digits}\nspace: {schedule.milestones: {choice: [[10, 20], [30]]}}\nsearch: {trials: 2, sampler: random}"
-    values = [state.trial.config["schedule"]["milestones"] for state in everything(study_of(text=text))]
+    text = "run: {recipe: digits}\nspace: {schedule.milestones: {choice: [[10, 20], [30]]}}\n"
+    states = everything(study_of(text=text + "search: {trials: 2, sampler: random}"))
+    values = [state.trial.config["schedule"]["milestones"] for state in states]
     assert sorted(values) == [[10, 20], [30]]

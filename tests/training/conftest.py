@@ -26,12 +26,14 @@ SMALL = (
 OF_THE_STUDENT = ("student.model=convnet_2", "schedule.epochs=2", "schedule.milestones=[]")
 
 
-def make_job(*sets: str, seed: int = 0, part: str = "train", threads: int = 1, alone: bool = False) -> Job:
-    """A job of the digits recipe, cut down; ``sets`` as on the command line; ``alone`` reads no teacher."""
-    small = OF_THE_STUDENT if alone else SMALL
+def make_job(*sets: str, seed: int = 0, part: str = "train", threads: int = 1, teacher: bool = True) -> Job:
+    """A job of the digits recipe, cut down; ``sets`` as on the command line; without ``teacher`` it reads none."""
+    small = SMALL if teacher else OF_THE_STUDENT
     taken = {text.split("=")[0] for text in sets}
     shortened = tuple(text for text in small if text.split("=")[0] not in taken)
-    if alone:
+    if any(path == "teacher.checkpoint" for path in taken):
+        shortened = ("teacher.model=convnet_3", *(text for text in shortened if not text.startswith("teacher.")))
+    if not teacher:
         sets = ("distillation.method=none", *sets)
     text = "variants: {x: {}}\nrun: {recipe: digits}"
     spec = parse_spec(text, "x", CommandLine(sets=(*shortened, *sets)))
@@ -44,6 +46,12 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "cache"
     monkeypatch.setenv("WSL_SWEEP_CACHE", str(folder))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The promises of bits are of a CPU, also on a machine that has a GPU."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
 
 
 @pytest.fixture(autouse=True)

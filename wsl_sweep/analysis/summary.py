@@ -15,7 +15,7 @@ from wsl_sweep.sweep.selection import pareto_front
 def build_summary(
     spec: Spec, state: SweepState, *, uuid: str, run_ids: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """The summary of a sweep: every trial, the best one (by validation), and the confirmed table.
+    """The summary of a sweep: every trial that has begun, the best one (by validation), and the confirmed table.
 
     ``confirmed`` has a row for each winner and baseline, or for each cell of an ablation: ``values`` of
     ``compare.metric`` by seed (``seeds`` beside them), their ``mean``, the 95 % t interval ``ci95`` (None for one
@@ -32,7 +32,9 @@ def build_summary(
         "status": state.status,
         "metric": spec.metrics[0] if single else list(spec.metrics),
         "mode": spec.modes[0] if single else list(spec.modes),
-        "trials": [_trial(s, ids.get(s.trial.trial_id)) for s in state.trials.values()],
+        "trials": [
+            _trial(s, ids.get(s.trial.trial_id)) for s in state.trials.values() if s.status != "proposed"
+        ],
         "best": _best(front[0], spec.metrics) if front else None,
         "confirmed": [_confirmed(row, state, spec.compare.metric) for row in state.rows],
         "compare": spec.compare.model_dump(),

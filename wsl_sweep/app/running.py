@@ -20,7 +20,7 @@ from wsl_sweep.app.planning import versions
 from wsl_sweep.app.results import finish
 from wsl_sweep.errors import SweepError, WslSweepError
 from wsl_sweep.spec.loading import CommandLine, load_spec
-from wsl_sweep.spec.plan import Plan
+from wsl_sweep.spec.plan import Plan, make_plan
 from wsl_sweep.spec.spec import Spec
 from wsl_sweep.sweep.ledger import Ledger, fold
 
@@ -51,6 +51,8 @@ def run_sweep(path: Path, command_line: CommandLine = CommandLine(), options: Ru
         "created": datetime.datetime.now(datetime.UTC).isoformat(),
         "recipe": spec.recipe,
         "base": {**spec.base, **spec.pins},
+        "stages": dict(make_plan(spec).stages),
+        "tracking_uri": _storable_uri(spec, options),
         "versions": versions(),
         "host": socket.gethostname(),
     }
@@ -184,12 +186,26 @@ def _announce(display: Any, spec: Spec, plan: Plan, store: Any, folder: Path) ->
         display.say(f"note: {note}")
 
 
+def _storable_uri(spec: Spec, options: RunOptions) -> str | None:
+    """The tracking address for plan.json, a SQLite file by its absolute path; None where it holds credentials."""
+    from wsl_sweep.tracking import redact, resolve_tracking
+
+    uri = resolve_tracking(options.tracking_uri, spec.tracking.uri, "").uri
+    if redact(uri) != uri:
+        return None
+    scheme, file = "sqlite:///", uri.removeprefix("sqlite:///")
+    return f"{scheme}{Path(file).absolute()}" if uri.startswith(scheme) else uri
+
+
 def _writer(spec: Spec, plan: Mapping[str, Any], options: RunOptions, device_kind: str) -> tuple[Any, Any]:
     """The sweep's MLflow writer, not started yet, and where it writes to."""
     from wsl_sweep.tracking import MlflowWriter, resolve_tracking
     from wsl_sweep.tracking.settings import git_commit
 
-    tracking = resolve_tracking(options.tracking_uri, spec.tracking.uri, spec.tracking.experiment or spec.name)
+    option = options.tracking_uri or plan["tracking_uri"]
+    if option is None and not (spec.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI")):
+        raise WslSweepError("the tracking server's address has credentials and is not kept: give --tracking-uri again")
+    tracking = resolve_tracking(option, spec.tracking.uri, spec.tracking.experiment or spec.name)
     sweep = {
         "name": spec.name,
         "uuid": plan["uuid"],

@@ -49,7 +49,7 @@ def label_margin(logits: Tensor, labels: Tensor) -> Tensor:
     full relative precision where ``log_softmax`` has lost every digit (a certain model).
     """
     others = logits.masked_fill(label_mask(logits, labels), -math.inf).logsumexp(dim=1)
-    return others - logits.gather(1, labels.unsqueeze(1)).squeeze(1)
+    return others - logits.gather(1, labels.long().unsqueeze(1)).squeeze(1)
 
 
 def label_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

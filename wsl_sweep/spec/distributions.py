@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from wsl_sweep.spec.catalogue import DATASETS, MODELS, did_you_mean
@@ -20,6 +21,10 @@ KINDS: dict[str, str] = {
     "int": "[low, high]: whole numbers, both ends included",
     "logint": "[low, high]: whole numbers, uniform in the logarithm",
 }
+
+
+MOST_VALUES = 10_000
+"""A range of more values than this is not tried value by value."""
 
 
 @dataclass(frozen=True)
@@ -42,15 +47,18 @@ class Distribution:
     when: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
     def finite(self) -> list[Any] | None:
-        """All values in order, or None where there is a continuum."""
+        """All values in order, or None where there is a continuum, or more than MOST_VALUES of them."""
         if self.kind in ("choice", "grid"):
             return list(self.values)
-        if self.kind in ("int", "logint"):
+        if self.kind in ("int", "logint") and self.high - self.low < MOST_VALUES:
             return list(range(int(self.low), int(self.high) + 1))
-        if self.kind == "quniform" and self.step:
-            count = math.floor((self.high - self.low) / self.step + 1e-9) + 1
-            return [self.low + index * self.step for index in range(count)]
+        if self.kind == "quniform" and self.steps() < MOST_VALUES:
+            return [self.low + index * (self.step or 0.0) for index in range(self.steps() + 1)]
         return None
+
+    def steps(self) -> int:
+        """Of ``quniform``: how many steps lie between its lowest and its highest value."""
+        return math.floor((self.high - self.low) / self.step + 1e-9) if self.step else 0
 
     def representatives(self) -> list[Any]:
         """Some values: all of a choice, the ends and the middle of a range."""
@@ -74,6 +82,11 @@ def check_leaf(path: str, value: Any) -> str | None:
         return f'no model is called "{value}"; {did_you_mean(value, MODELS)}'
     if path == "dataset.name" and value not in DATASETS:
         return f'no data set is called "{value}"; {did_you_mean(value, DATASETS)}'
+    if path == "teacher.checkpoint":
+        if not value.endswith(".safetensors"):
+            return f"must be a .safetensors file, which holds nothing but tensors, not {value!r}"
+        if not Path(value).expanduser().is_file():
+            return f"there is no file {value}"
     return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,6 +16,8 @@ from wsl_sweep.spec.spec import Spec
 
 Say = Callable[[tuple[str | int, ...], str], None]
 SayOption = Callable[[str, str], None]
+
+MOST_POINTS = 100_000
 
 READ_WHERE: dict[str, str] = {
     "distillation.weighting.of": "distillation.weighting.kind is sigmoid",
@@ -128,6 +131,12 @@ def _check_sampler(spec: Spec, say: Say) -> None:
                 (*where, "grid"),
                 f"grid needs sampler: grid, or an ablation; under sampler: {sampler} use choice",
             )
+
+
+    counts = [len(distribution.finite() or ()) for distribution in spec.space.values()]
+    if (spec.search is None or sampler == "grid") and math.prod(counts) > MOST_POINTS:
+        points = f"{math.prod(counts):,}"
+        say(("space",), f"the grid has {points} points; more than {MOST_POINTS:,} are not tried one by one")
 
 
 def _check_when(spec: Spec, say: Say) -> None:

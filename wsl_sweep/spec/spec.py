@@ -124,6 +124,13 @@ class Spec:
         }
         return possible_reads(self.flat_config(overrides, chosen), possible)
 
+    def most_epochs(self) -> int:
+        """The longest training of the search, in epochs."""
+        swept = self.space.get("schedule.epochs")
+        if swept is not None:
+            return int(max(swept.representatives()))
+        return max(int(self.flat_config(overrides)["schedule.epochs"]) for overrides in self.arms.values() or [{}])
+
     def space_of(self, overrides: Mapping[str, Any]) -> dict[str, Distribution]:
         """The space less what an arm or variant does not read."""
         read = self.read_by(overrides)

@@ -127,10 +127,10 @@ class Conductor:
             self._end_trial(task, outcome)
 
     def interrupt(self) -> None:
-        """Every trial without a last word is killed, and the sweep is stopped."""
+        """Every trial that has begun and has no last word is killed, and the sweep is stopped."""
         for key, task in list(self.tasks.items()):
             self.tasks.pop(key)
-            if task.kind == "train":
+            if task.kind == "train" and self.state.trials[key].status == "running":
                 self._end_trial(task, {"status": "killed", "error": "the sweep was stopped"})
         self._write("sweep", status="stopped")
 
@@ -167,7 +167,7 @@ class Conductor:
 
     def _teachers(self) -> Iterator[Task | None]:
         for teacher_id, (_, trial) in self.plan.teachers.items():
-            if trial.part == "train" and not self._has_teacher(teacher_id):
+            if not self._has_teacher(teacher_id):
                 yield Task("teacher", f"teacher-{teacher_id}", (trial,))
         yield from self._wait("teacher")
 

@@ -316,7 +316,7 @@ def fit(
         return json.dumps({**task.to_json(), **extra})
 
     searcher = _TuneSearcher(conductor, hands, to_json, spec.resources.concurrent, problems)
-    epochs = max(trial.epochs for trial in conductor.plan.examples.values())
+    epochs = spec.most_epochs()
     scheduler = ArmScheduler(
         make=lambda: build_scheduler(spec.scheduler, spec.metrics[0], spec.modes[0], epochs),
         arm_of=lambda trial: trial.config.get("arm"),

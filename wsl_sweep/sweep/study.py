@@ -212,8 +212,8 @@ def _optuna_distribution(distribution: Distribution) -> optuna.distributions.Bas
         case "loguniform":
             return optuna.distributions.FloatDistribution(low, high, log=True)
         case "quniform":
-            values = distribution.finite() or [low]
-            return optuna.distributions.FloatDistribution(low, values[-1], step=distribution.step)
+            step = distribution.step or 1.0
+            return optuna.distributions.FloatDistribution(low, low + distribution.steps() * step, step=step)
         case "int":
             return optuna.distributions.IntDistribution(int(low), int(high))
         case "logint":

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
+import os
+import socket
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -72,7 +74,11 @@ def _train(task: Mapping[str, Any], report: Report) -> dict[str, Any]:
     folder = trial_folder(Path(task["storage"]), task)
     rows_file = folder / f"attempt-{task['attempt']}" / "rows.json"
     write_json(folder / "config.json", trial.to_json())
-    print(f"trial {trial.trial_id}, attempt {task['attempt']}: {trial.stage} {', '.join(trial.variants)}")
+    print(
+        f"trial {trial.trial_id}, attempt {task['attempt']}: {trial.stage} {', '.join(trial.variants)}, "
+        f"process {os.getpid()} on {socket.gethostname()}",
+        flush=True,
+    )
     training = TrialTraining(Job(dict(trial.config), _part(trial), trial.threads), TeacherStore())
     rows: list[dict[str, float]] = []
     unsent: list[dict[str, float]] = []

@@ -6,7 +6,6 @@ same batch twice leaves one point, since timestamps are the trial's own.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import os
@@ -14,7 +13,6 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from wsl_sweep.spec.plan import Trial
@@ -120,7 +118,7 @@ class MlflowWriter:
                 operation()
             except Exception as error:
                 first = str(error).splitlines()[0] if str(error) else ""
-                self.problem = redact(f"{type(error).__name__}: {first}")
+                self.problem = redact(f"{type(error).__name__}: {first}")[:200]
                 log.warning("%s", self.problem)
                 if not _temporary(error):
                     self._refused = True
@@ -338,8 +336,8 @@ def log_student(
     with torch.no_grad():
         prediction = student(torch.from_numpy(example)).numpy()
     signature = infer_signature(example.astype(np.float32), prediction)
-    previous = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(tracking.uri)
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(tracking.uri)  # which sets the environment variable too
     try:
         with mlflow.start_run(run_id=parent_id):
             info = mlflow.pytorch.log_model(
@@ -352,13 +350,7 @@ def log_student(
             )
         return str(info.model_uri)
     finally:
-        with contextlib.suppress(Exception):
-            mlflow.set_tracking_uri(previous)
-
-
-def local_store(uri: str, folder: Path) -> str:
-    """A SQLite address made absolute against ``folder``; any other one as it is."""
-    prefix = "sqlite:///"
-    if uri.startswith(prefix) and not uri.startswith(prefix + "/"):
-        return f"{prefix}{folder.absolute() / uri[len(prefix) :]}"
-    return uri
+        mlflow.set_tracking_uri(before)
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
+        if before is not None:
+            os.environ["MLFLOW_TRACKING_URI"] = before
