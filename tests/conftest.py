@@ -49,7 +49,7 @@ class Workplace:
     environment: dict[str, str] = field(default_factory=dict)
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """``wsl-sweep ARGUMENTS`` in the background; its output goes to one pipe."""
+        """``wsl-sweep ARGUMENTS`` in the background, in a session of its own; its output goes to one pipe."""
         return subprocess.Popen(
             [sys.executable, "-m", "wsl_sweep", *arguments],
             cwd=self.folder,
@@ -57,6 +57,7 @@ class Workplace:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            start_new_session=True,
         )
 
     def run(self, *arguments: str, expect: int = 0, timeout: float = 300) -> str:
@@ -117,7 +118,14 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory, empty_database: Path
     command += ["--backend-store-uri", f"sqlite:///{folder / 'server.db'}", "--workers", "1"]
     command += ["--artifacts-destination", str(folder / "artifacts")]
     with (folder / "log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=folder, start_new_session=True)
+        process = subprocess.Popen(
+            command,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=folder,
+            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            start_new_session=True,
+        )
         address = f"http://127.0.0.1:{port}"
         try:
             for _ in range(240):

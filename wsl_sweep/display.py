@@ -167,7 +167,11 @@ class SweepDisplay:
 
     def _best(self) -> str:
         metric, mode = self.conductor.spec.metrics[0], self.conductor.spec.modes[0]
-        states = [s for s in self.conductor.state.trials.values() if s.status == "finished" and metric in s.metrics]
+        states = [
+            state
+            for state in self.conductor.state.trials.values()
+            if state.status == "finished" and metric in state.metrics and state.trial.stage != "confirm"
+        ]
         if not states:
             return "nothing finished yet"
         pick = max if mode == "max" else min

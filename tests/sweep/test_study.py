@@ -86,7 +86,7 @@ def test_optuna_hears_complete_pruned_and_fail() -> None:
     states = [trial.state for trial in study.study.trials]
     assert states == [OptunaState.COMPLETE, OptunaState.PRUNED, OptunaState.FAIL, OptunaState.FAIL]
     assert study.study.trials[1].intermediate_values == {
-        60: pytest.approx(good(trials[1])["metrics"]["validation/accuracy"])
+        40: pytest.approx(good(trials[1])["metrics"]["validation/accuracy"])
     }  # type: ignore[arg-type]
 
 

@@ -19,7 +19,7 @@ from torch import nn
 from wsl_sweep.data import load
 from wsl_sweep.errors import DivergedError, TrialError, WslSweepError
 from wsl_sweep.models import build
-from wsl_sweep.training import FrozenTeacher, Job, TeacherStore, TrialTraining, train_teacher
+from wsl_sweep.training import FrozenTeacher, Job, TeacherStore, TrialTraining, train_teacher, trial
 from wsl_sweep.training.loop import predict
 from wsl_sweep.training.metrics import classification_metrics
 from wsl_sweep.training.weights import load_into, load_tensors, save_tensors
@@ -298,6 +298,35 @@ def test_a_label_smoothed_teacher_is_another_and_less_certain(store: TeacherStor
         confidences.append(training.teacher.validation_logits().softmax(1).amax(1).mean().item())
     assert confidences[0] > 1.2 * max(confidences[1:])
     assert confidences[1] != confidences[2]
+
+
+def test_a_teacher_sees_pictures_in_an_order_of_its_own_seed(
+    store: TeacherStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither another teacher's order nor that of the student with the same seed."""
+    seen: list[torch.Tensor] = []
+
+    def remember(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        if module.training:
+            seen.append(inputs[0])
+
+    def watched(*arguments: Any) -> nn.Module:
+        model = build(*arguments)
+        model.register_forward_pre_hook(remember)
+        return model
+
+    monkeypatch.setattr(trial, "build", watched)
+    first: list[torch.Tensor] = []
+    for job in (make_job(), make_job("teacher.seed=1"), make_job(teacher=False)):
+        seen.clear()
+        if job.teacher() is None:
+            list(TrialTraining(job, store))
+        else:
+            train_teacher(job, store)
+        assert len(seen) == 14
+        first.append(seen[0])
+    assert not torch.equal(first[0], first[1])
+    assert not torch.equal(first[0], first[2])
 
 
 def test_what_ends_a_teachers_training_leaves_no_teacher(store: TeacherStore) -> None:

@@ -32,9 +32,7 @@ def build_summary(
         "status": state.status,
         "metric": spec.metrics[0] if single else list(spec.metrics),
         "mode": spec.modes[0] if single else list(spec.modes),
-        "trials": [
-            _trial(s, ids.get(s.trial.trial_id)) for s in state.trials.values() if s.status != "proposed"
-        ],
+        "trials": [_trial(s, ids.get(s.trial.trial_id)) for s in state.trials.values() if s.status != "proposed"],
         "best": _best(front[0], spec.metrics) if front else None,
         "confirmed": [_confirmed(row, state, spec.compare.metric) for row in state.rows],
         "compare": spec.compare.model_dump(),

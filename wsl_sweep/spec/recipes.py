@@ -95,8 +95,8 @@ _DIGITS = Recipe(
                 "optimizer": {"lr": 0.05},
             },
             "student": {"model": "convnet_4"},
-            "schedule": {"epochs": 60, "batch_size": 64, "milestones": [36, 48]},
-            "optimizer": {"lr": 0.05},
+            "schedule": {"epochs": 40, "batch_size": 64, "milestones": [24, 32]},
+            "optimizer": {"lr": 0.1},
         }
     ),
 )

@@ -132,7 +132,6 @@ def _check_sampler(spec: Spec, say: Say) -> None:
                 f"grid needs sampler: grid, or an ablation; under sampler: {sampler} use choice",
             )
 
-
     counts = [len(distribution.finite() or ()) for distribution in spec.space.values()]
     if (spec.search is None or sampler == "grid") and math.prod(counts) > MOST_POINTS:
         points = f"{math.prod(counts):,}"
