@@ -132,7 +132,8 @@ def train(
     recipe: Annotated[str, typer.Option(help="Named defaults: see wsl-sweep recipes.")] = "digits",
     sets: Sets = None,
     seed: Annotated[
-        int | None, typer.Option(help="The student's seed.  [default: the recipe's]", show_default=False)
+        int | None,
+        typer.Option(min=0, max=2**63 - 1, help="The student's seed.  [default: the recipe's]", show_default=False),
     ] = None,
     threads: Annotated[int, typer.Option(help="Torch's threads.", min=1)] = 1,
     as_json: AsJson = False,

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -20,9 +20,11 @@ from rich.text import Text
 
 from wsl_sweep.spec.plan import Trial
 from wsl_sweep.spec.recipes import NAMED
-from wsl_sweep.sweep.conductor import Conductor
 from wsl_sweep.sweep.ledger import LAST_WORDS, Event
 from wsl_sweep.tracking.settings import redact
+
+if TYPE_CHECKING:
+    from wsl_sweep.sweep.conductor import Conductor
 
 
 def short(value: Any) -> str:

@@ -264,11 +264,25 @@ WRONG_VALUES = [
         "variants.cold.distillation.temperature",
         "must be above 0",
     ),
-    Broken("no trials at all", in_search("seed: -1"), "search.seed", "must be at least 0"),
+    Broken("negative seed of the sampler", in_search("seed: -1"), "search.seed", "must be at least 0"),
     Broken("no CPU", ABLATION + "resources: {cpu: 0}  # <-\n", "resources.cpu", "must be above 0"),
+    Broken("quoted CPUs", ABLATION + "resources: {cpu: '2'}  # <-\n", "resources.cpu", "must be a number, not '2'"),
+    Broken("a truth for seeds", SEARCH + "confirm: {seeds: true}  # <-\n", "confirm.seeds", "must be a whole number"),
     Broken("hours back", ABLATION + "budget: {hours: -1}  # <-\n", "budget.hours", "must be above 0"),
     Broken("bad keep", ABLATION + "keep: bset  # <-\n", "keep", "must be best or all, not 'bset'"),
-    Broken("no seeds", ABLATION + "seeds: 0  # <-\n", "seeds", "must be how many (1 or more)"),
+    Broken(
+        "a teacher that could hold more than tensors",
+        in_run("teacher.checkpoint", "teacher.pt"),
+        "run.teacher.checkpoint",
+        "must be a .safetensors file",
+    ),
+    Broken(
+        "a teacher that is not there",
+        in_run("teacher.checkpoint", "nowhere/teacher.safetensors"),
+        "run.teacher.checkpoint",
+        "there is no file nowhere/teacher.safetensors",
+    ),
+    Broken("no seeds", ABLATION + "seeds: 0  # <-\n", "seeds", "must be how many (1 to 10,000)"),
     Broken("a seed twice", ABLATION + "seeds: [3, 4, 3]  # <-\n", "seeds", "a seed stands here twice"),
     Broken("a name with a blank", "name: my sweep  # <-" + ABLATION, "name", "not 'my sweep'"),
     Broken("a name with a slash", "name: ../alpha  # <-" + ABLATION, "name", "must be a folder's name"),
@@ -477,9 +491,9 @@ WRONG_SPACES = [
 WRONG_WHEN = [
     Broken(
         "when on a path that is neither swept nor fixed",
-        in_space("distillation.alpha", "{uniform: [1, 2], when: {teacher.checkpoint: t.safetensors}}"),
-        "space.distillation.alpha.when.teacher.checkpoint",
-        "teacher.checkpoint is neither swept nor fixed",
+        in_space("distillation.alpha", "{uniform: [1, 2], when: {dataset.root: pictures}}"),
+        "space.distillation.alpha.when.dataset.root",
+        "dataset.root is neither swept nor fixed",
     ),
     Broken(
         "when that a fixed value never makes true",
@@ -527,6 +541,18 @@ WRONG_TOGETHER = [
     Broken("neither search nor ablation", "run: {recipe: digits}  # <-\n", "", "says nothing to do"),
     Broken("confirm in an ablation", ABLATION + "confirm: {top: 2}  # <-\n", "confirm", "has seeds: instead"),
     Broken("scheduler in an ablation", ABLATION + "scheduler: asha  # <-\n", "scheduler", "belongs to a search"),
+    Broken(
+        "a grid of very many points",
+        """
+        run: {recipe: digits}
+        space:  # <-
+          schedule.epochs: {int: [1, 1000]}
+          schedule.batch_size: {int: [1, 1000]}
+        search: {sampler: grid}
+        """,
+        "space",
+        "the grid has 1,000,000 points",
+    ),
     Broken("seeds in a search", SEARCH + "seeds: 3  # <-\n", "seeds", "a search has confirm.seeds"),
     Broken(
         "a search without trials",
@@ -784,7 +810,11 @@ def test_the_command_lists_every_mistake_and_ends_with_2_before_anything_is_star
     assert [path.name for path in tmp_path.iterdir()] == ["many.yaml"]
 
 
-@pytest.mark.xfail(strict=True, reason="a default that goes by the method is compared as if it were set")
+def test_a_bad_number_of_trials_is_one_mistake() -> None:
+    problems = problems_of(SEARCH.replace("trials: 4", "trials: 0"))
+    assert [problem.path for problem in problems] == ["search.trials"]
+
+
 def test_arms_are_equal_too_where_the_space_decides_on_what_told_them_apart() -> None:
     problems = problems_of(
         """
@@ -806,7 +836,6 @@ run:
 """
 
 
-@pytest.mark.xfail(strict=True, reason="whatever is swept counts as given for everybody")
 @pytest.mark.parametrize(
     "rest",
     [
@@ -821,7 +850,6 @@ def test_what_is_only_swept_is_missing_where_it_is_not_swept(rest: str) -> None:
     assert ["optimizer.lr has no value" in problem.what for problem in problems] == [True]
 
 
-@pytest.mark.xfail(strict=True, reason="the exact line is known only for overrides by dotted path in a section")
 @pytest.mark.parametrize(
     "text",
     [
@@ -839,12 +867,11 @@ def test_what_nothing_reads_has_its_own_line_however_it_is_written(text: str) ->
     assert problem.line == Broken("", text, "", "").line
 
 
-@pytest.mark.xfail(strict=True, reason="the last one wins without a word")
 @pytest.mark.parametrize(
     "text",
     [
         "run:\n  recipe: digits\n  optimizer: {lr: 0.1}\n  optimizer.lr: 0.2  # <-\nvariants: [kd]\n",
-        "run: {recipe: digits}\nvariants:\n  kd:\n    seed: 1\n    run.seed: 2  # <-\n",
+        "run: {recipe: digits}\nvariants:\n  kd:\n    optimizer.lr: 1\n    run.optimizer.lr: 2  # <-\n",
         SEARCH.replace("search:", "  run.distillation.alpha: {uniform: [3, 4]}  # <-\nsearch:"),
     ],
     ids=["run", "variants", "space"],
@@ -854,7 +881,6 @@ def test_a_path_that_is_set_twice_in_two_spellings_is_a_mistake(text: str) -> No
     assert problem.line == Broken("", text, "", "").line
 
 
-@pytest.mark.xfail(strict=True, reason="null is skipped before its path is looked at")
 @pytest.mark.parametrize(
     "text",
     [
@@ -868,23 +894,29 @@ def test_an_unknown_path_is_a_mistake_without_a_value_too(text: str) -> None:
     assert problem.line == Broken("", text, "", "").line
 
 
-@pytest.mark.xfail(strict=True, reason="a path that takes a word or a whole number counts as one of numbers")
 @pytest.mark.parametrize("entry", ["{uniform: [1, 4]}", "{loguniform: [1, 4]}", "{quniform: [1, 4, 0.5]}"])
 def test_a_count_of_views_is_not_drawn_from_fractions(entry: str) -> None:
     (problem,) = problems_of(in_space("dataset.views", entry))
     assert problem.line == 3
 
 
-@pytest.mark.xfail(strict=True, reason="int() fails on it", raises=ValueError)
-@pytest.mark.parametrize("number", ["08", "9" * 5_000, "!!int many"], ids=["08", "5,000 digits", "a tag"])
+@pytest.mark.parametrize("number", ["9" * 5_000, "!!int many"], ids=["5,000 digits", "a tag"])
 def test_a_number_that_cannot_be_one_is_a_mistake_with_its_line(number: str) -> None:
     assert [problem.line for problem in problems_of(in_run("seed", number))] == [3]
 
 
-@pytest.mark.xfail(strict=True, reason="all whole numbers of the range are written out", raises=OverflowError)
-def test_a_wide_range_of_whole_numbers_costs_nothing() -> None:
-    spec = spec_of(in_space("schedule.epochs", f"{{int: [1, 1{'0' * 30}]}}"))
-    assert make_plan(spec).stages == {"search": 4}
+@pytest.mark.parametrize(
+    ("path", "entry"),
+    [
+        ("schedule.epochs", f"{{int: [1, 1{'0' * 30}]}}"),
+        ("schedule.epochs", f"{{logint: [1, 1{'0' * 12}]}}"),
+        ("distillation.alpha", "{quniform: [0, 1, 1e-12]}"),
+    ],
+)
+def test_a_range_of_very_many_values_is_sampled_and_not_written_out(path: str, entry: str) -> None:
+    assert make_plan(spec_of(in_space(path, entry))).stages == {"search": 4}
+    (problem,) = problems_of(in_space(path, entry, "{sampler: grid}"))
+    assert (problem.line, problem.path) == (3, f"space.{path}")
 
 
 # --- whatever stands in a file, the answer is a plan or a list of mistakes -------------------------------------------
@@ -938,29 +970,9 @@ SEARCH_PLACES = (
 )
 ABLATION_PLACES = ("variants: X", "variants: [X]", "variants: {mine: X}", "seeds: X", "seeds: [X]")
 
-TRACEBACKS = {
-    "search: X": ("nothing",),
-    "variants: X": ("nothing",),
-    "seeds: X": ("a huge number",),
-    "run: {recipe: X}": (
-        "an empty list",
-        "an empty section",
-        "a list of lists",
-        "a list with nothing in it",
-        "a section of nonsense",
-        "a list of sections",
-    ),
-}
-"""What still ends in a traceback."""
-
 
 def _nonsense(places: Sequence[str]) -> list[Any]:
-    known = pytest.mark.xfail(strict=True, reason="ends in a traceback", raises=(IndexError, TypeError, OverflowError))
-    return [
-        pytest.param(place, junk, id=f"{place} - {title}", marks=[known] if title in TRACEBACKS.get(place, ()) else [])
-        for place in places
-        for title, junk in JUNK.items()
-    ]
+    return [pytest.param(place, junk, id=f"{place} - {title}") for place in places for title, junk in JUNK.items()]
 
 
 @pytest.mark.parametrize(("place", "junk"), _nonsense(SEARCH_PLACES))

@@ -61,7 +61,6 @@ def test_set_pins_a_swept_path_and_says_so() -> None:
     assert spec_of(text).notes == ()
 
 
-@pytest.mark.xfail(strict=True, reason="only swept paths are looked at")
 def test_set_says_so_where_it_pins_what_a_variant_sets_and_the_variant_does_not_claim_it() -> None:
     spec = spec_of(
         "run: {recipe: digits}\nvariants: {hot: {distillation.temperature: 8}}\nseeds: 1\n",

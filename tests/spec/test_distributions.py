@@ -39,9 +39,10 @@ def test_all_values_of_a_finite_distribution_are_known_in_order(
     assert [type(value) for value in distribution.finite() or []] == [type(value) for value in values]
 
 
-def test_a_fine_step_loses_no_value_to_rounding() -> None:
-    values = made("distillation.alpha", {"quniform": [0.0, 1.0, 0.1]}).finite()
-    assert values == pytest.approx([tenth / 10 for tenth in range(11)])
+@pytest.mark.parametrize(("high", "tenths"), [(0.3, 3), (0.7, 7), (1.0, 10)])
+def test_a_fine_step_loses_no_value_to_rounding(high: float, tenths: int) -> None:
+    values = made("distillation.alpha", {"quniform": [0.0, high, 0.1]}).finite()
+    assert values == pytest.approx([tenth / 10 for tenth in range(tenths + 1)])
 
 
 @pytest.mark.parametrize("kind", ["uniform", "loguniform"])

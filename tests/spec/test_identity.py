@@ -353,4 +353,4 @@ def test_a_trial_survives_its_way_through_json_unchanged() -> None:
     again = Trial.from_json(json.loads(json.dumps(trial.to_json())))
     assert again == trial
     assert trial_id(again.config, again.part, again.threads) == again.trial_id
-    assert again.epochs == 60
+    assert again.epochs == again.config["schedule"]["epochs"]

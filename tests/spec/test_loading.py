@@ -12,10 +12,12 @@ import pytest
 from wsl_sweep.errors import WslSweepError
 from wsl_sweep.spec import CommandLine, Spec, load_spec, make_plan
 from wsl_sweep.spec.plan import ablation_cells, grid_points
+from wsl_sweep.spec.recipes import DEFAULTS, RECIPES
 from wsl_sweep.spec.run import leaves
 
 from .helpers import ABLATION, SEARCH, problems_of, spec_of
 
+DIGITS = RECIPES["digits"].values
 SEARCH_SPACES = sorted((Path(__file__).parents[2] / "search_spaces").glob("*.yaml"))
 
 
@@ -182,7 +184,7 @@ def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(tmp_path: Path) -> N
 # --- later wins ------------------------------------------------------------------------------------------------------
 
 LAYERS = ("recipe", "run", "variant", "space", "--set")
-LEARNING_RATES = {"recipe": 0.05, "run": 0.11, "variant": 0.12, "space": 0.13, "--set": 0.14}
+LEARNING_RATES = {"recipe": DIGITS["optimizer.lr"], "run": 0.11, "variant": 0.12, "space": 0.13, "--set": 0.14}
 
 
 @pytest.mark.parametrize("task", ["ablation", "search"])
@@ -208,7 +210,8 @@ def test_of_two_places_the_later_one_wins(task: str, lower: str, upper: str) -> 
 def test_a_recipe_wins_over_the_defaults_and_another_recipe_may_take_its_place() -> None:
     spec = spec_of("run: {recipe: digits}\nvariants: [ce]\n")
     config = spec.config({"distillation.method": "none"})
-    assert config["dataset"]["validation_fraction"] == 0.3
+    assert config["dataset"]["validation_fraction"] == DIGITS["dataset.validation_fraction"]
+    assert DIGITS["dataset.validation_fraction"] != DEFAULTS["dataset.validation_fraction"]
     assert config["dataset"]["label_noise"] == 0.0
     assert spec_of("run: {recipe: nonesuch}\nvariants: [ce]\n", recipe="digits").recipe == "digits"
 
@@ -225,7 +228,7 @@ def test_null_means_not_given() -> None:
         """
     )
     config = spec.config(spec.variants["kd"])
-    assert config["optimizer"]["lr"] == 0.05
+    assert config["optimizer"]["lr"] == DIGITS["optimizer.lr"]
     assert config["optimizer"]["weight_decay"] == 0.001
     assert config["distillation"]["temperature"] == 4.0
     assert "optimizer.lr" not in spec.given
@@ -324,22 +327,23 @@ def test_a_configuration_is_complete_and_holds_leaves_of_run_only() -> None:
 # --- the seed of an ablation -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.xfail(strict=True, reason="taken, and never used: every trial has one of seeds:")
 @pytest.mark.parametrize(
     ("text", "command_line"),
     [
         ("run: {recipe: digits, seed: 9}\nvariants: [kd]\n", {}),
-        ("run: {recipe: digits}\nvariants: {kd: {seed: 9}}\n", {}),
         ("run: {recipe: digits}\nvariants: [kd]\n", {"sets": ("seed=9",)}),
     ],
-    ids=["run", "variant", "--set"],
+    ids=["run", "--set"],
 )
-def test_a_seed_that_is_set_in_an_ablation_is_used_or_refused(text: str, command_line: dict[str, Any]) -> None:
-    if not problems_of(text, **command_line):
-        cells = ablation_cells(spec_of(text, **command_line))
-        assert {trial.config["seed"] for cell in cells for trial in cell.trials} == {9}
+def test_seeds_are_counted_from_the_one_that_is_set(text: str, command_line: dict[str, Any]) -> None:
+    cells = ablation_cells(spec_of(text, **command_line))
+    assert {trial.config["seed"] for cell in cells for trial in cell.trials} == {9, 10, 11}
 
 
-@pytest.mark.xfail(strict=True, reason="only int and not bool and not negative are asked for")
+def test_a_variant_has_no_seed_of_its_own() -> None:
+    (problem,) = problems_of("run: {recipe: digits}\nvariants: {kd: {seed: 9}}\n")
+    assert "the same seeds" in problem.what
+
+
 def test_a_listed_seed_has_the_bounds_of_any_seed() -> None:
     assert [problem.path for problem in problems_of(ABLATION + f"seeds: [{2**63}]\n")] == ["seeds"]

@@ -60,9 +60,6 @@ def test_nan_is_a_number() -> None:
     assert math.isnan(read_scalar(".nan"))
 
 
-@pytest.mark.xfail(
-    reason="PyYAML's int() takes a leading zero for octal", strict=True, raises=(AssertionError, ValueError)
-)
 @pytest.mark.parametrize(("text", "value"), [("010", 10), ("08", 8)])
 def test_a_leading_zero_does_not_make_a_number_octal(text: str, value: int) -> None:
     assert read_scalar(text) == value
@@ -142,10 +139,20 @@ def test_a_variant_that_is_named_twice_is_called_a_variant() -> None:
     assert 'the variant name "kd"' in problem.what
 
 
-def test_a_merge_key_takes_over_what_the_section_does_not_say_itself() -> None:
-    document = read_yaml("a: &a {x: 1, y: 2}\nb:\n  <<: *a\n  y: 3\n")
-    assert document.value["b"] == {"x": 1, "y": 3}
+def test_a_merge_key_takes_over_what_the_section_does_not_say_itself_before_or_after() -> None:
+    document = read_yaml("a: &a {x: 1, y: 2, z: 3}\nb:\n  x: 4\n  <<: *a\n  y: 5\n")
+    assert document.value["b"] == {"x": 4, "y": 5, "z": 3}
     assert not document.problems
+
+
+def test_of_several_merged_sections_the_first_one_wins() -> None:
+    document = read_yaml("a: &a {x: 1}\nb: &b {x: 2, y: 3}\nc: {<<: [*a, *b]}\n")
+    assert document.value["c"] == {"x": 1, "y": 3}
+
+
+def test_a_key_that_stands_before_a_merge_key_keeps_its_line() -> None:
+    document = read_yaml("a: &a {x: 1}\nb:\n  x: 2\n  <<: *a\n")
+    assert document.line(("b", "x")) == 3
 
 
 def test_a_syntax_error_has_its_line() -> None:
@@ -180,7 +187,7 @@ def test_a_tag_on_a_scalar_is_refused(tag: str) -> None:
     [
         "\n".join(
             ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
-            + [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
+            + [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 6)]
         ),
         "a: &a [*a]",
         "a: " + "[" * 2_000 + "]" * 2_000,

@@ -64,7 +64,7 @@ def quiet_process() -> Iterator[None]:
     torch.set_default_dtype(torch.float32)
     torch.set_grad_enabled(True)
     torch.use_deterministic_algorithms(False)
-    torch.backends.mkldnn.enabled = True
+    torch.backends.mkldnn.enabled = True  # type: ignore[assignment]
     torch.set_autocast_enabled("cpu", False)
     random.seed()
     np.random.seed()

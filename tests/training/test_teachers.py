@@ -416,10 +416,13 @@ def test_a_checkpoint_of_another_model_is_refused(store: TeacherStore, tmp_path:
         TrialTraining(make_job(f"teacher.checkpoint={path}"), store)
 
 
-def test_an_absent_checkpoint_is_named(store: TeacherStore, tmp_path: Path) -> None:
-    path = tmp_path / "absent.safetensors"
-    with pytest.raises(WslSweepError, match=r"absent\.safetensors: no such file"):
-        TrialTraining(make_job(f"teacher.checkpoint={path}"), store)
+def test_a_checkpoint_that_went_away_is_named(store: TeacherStore, tmp_path: Path) -> None:
+    path = tmp_path / "mine.safetensors"
+    save_tensors(path, build("convnet_3", 10, 1).state_dict())
+    job = make_job(f"teacher.checkpoint={path}")
+    path.unlink()
+    with pytest.raises(WslSweepError, match=r"mine\.safetensors: no such file"):
+        TrialTraining(job, store)
 
 
 # --- the frozen teacher ----------------------------------------------------------------------------

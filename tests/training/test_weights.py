@@ -16,14 +16,13 @@ from safetensors.torch import load_file
 from torch import nn
 
 from wsl_sweep.errors import TrialError, WslSweepError
+from wsl_sweep.files import write_json, write_whole
 from wsl_sweep.models import build
 from wsl_sweep.training.weights import (
     build_with_seed,
     load_into,
     load_tensors,
     save_tensors,
-    write_json,
-    write_whole,
 )
 
 

@@ -66,7 +66,7 @@ def known_times() -> dict[str, float]:
 
 def remember_times(summary: Mapping[str, Any]) -> None:
     """Keeps the median seconds an epoch of each kind of trial of this sweep."""
-    from wsl_sweep.training.weights import write_json
+    from wsl_sweep.files import write_json
 
     measured: dict[str, list[float]] = {}
     for trial in summary["trials"]:

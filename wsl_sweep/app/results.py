@@ -21,8 +21,8 @@ def finish(
     say: Callable[[str], None],
 ) -> dict[str, Any]:
     """Summary, best student, tidy folders, MLflow's end. The order is that of what may be lost."""
+    from wsl_sweep.files import write_json
     from wsl_sweep.tracking import redact
-    from wsl_sweep.training.weights import write_json
 
     write_json(folder / "summary.json", build_summary(spec, state, uuid=plan["uuid"]))
     say("writing the results to MLflow")

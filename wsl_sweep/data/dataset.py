@@ -111,7 +111,8 @@ def _load(config_json: str, part: Part, device: str) -> VisionData:
                 f"the {name} part of {config['name']} has {len(rows)} examples; "
                 "change dataset.validation_fraction or dataset.train_fraction"
             )
-    text = json.dumps([raw.digest, config["validation_fraction"], config["train_fraction"], part])
+    fractions = [float(config["validation_fraction"]), float(config["train_fraction"])]
+    text = json.dumps([raw.digest, *fractions, part])
     return VisionData(
         train=_examples(raw, train, config, device, training=True),
         validation=_examples(raw, validation, config, device, training=False),
@@ -150,6 +151,12 @@ def _stratified(labels: Tensor, rows: Tensor, fraction: float, purpose: str) -> 
 
 
 def _examples(raw: RawData, rows: Tensor, config: Mapping[str, Any], device: str, *, training: bool) -> Examples:
+    smallest = min(raw.images.shape[2:])
+    if training and config.get("padding_mode") == "reflect" and config["padding"] >= smallest:
+        raise WslSweepError(
+            f"dataset.padding: pictures of {smallest} pixels can be reflected by {smallest - 1} at most, "
+            f"not by {config['padding']}; lower it, or take padding_mode: zeros"
+        )
     views = Views(
         raw.images[rows].to(device),
         padding=config["padding"] if training else 0,
@@ -163,7 +170,7 @@ def _examples(raw: RawData, rows: Tensor, config: Mapping[str, Any], device: str
         labels = _noisy(raw, config["label_noise"])[rows]
     if training and config["views"] != "all" and config["views"] < views.count:
         # Drawn for the whole data set, so that a part of it is seen in the same views.
-        scores = torch.rand(len(raw.labels), views.count, generator=stream(SPLIT_SEED, "views"))
+        scores = torch.rand(len(raw.labels), views.count, generator=stream(SPLIT_SEED, "views"), dtype=torch.float32)
         fixed = scores.argsort(dim=1)[rows, : config["views"]].to(device)
     return Examples(views, labels.to(device), rows.to(device), fixed)
 
@@ -171,6 +178,6 @@ def _examples(raw: RawData, rows: Tensor, config: Mapping[str, Any], device: str
 def _noisy(raw: RawData, fraction: float) -> Tensor:
     """The labels with each one replaced, with probability ``fraction``, by another class."""
     generator = stream(SPLIT_SEED, "label noise")
-    chosen = torch.rand(len(raw.labels), generator=generator) < fraction
+    chosen = torch.rand(len(raw.labels), generator=generator, dtype=torch.float32) < fraction
     shift = torch.randint(1, raw.num_classes, (len(raw.labels),), generator=generator)
     return torch.where(chosen, (raw.labels + shift) % raw.num_classes, raw.labels)

@@ -47,8 +47,8 @@ def load_digits() -> RawData:
         images=images,
         labels=labels,
         num_classes=10,
-        mean=torch.tensor([0.305]),
-        std=torch.tensor([0.376]),
+        mean=torch.tensor([0.305], dtype=torch.float32),
+        std=torch.tensor([0.376], dtype=torch.float32),
         test_fraction=0.2,
         digest=digest,
     )

@@ -56,7 +56,9 @@ class Views:
         columns = columns + (corner % self.side).unsqueeze(1)
         # Advanced indices with a slice between them put the channel last: (B, H, W, C).
         picked = self._padded[examples[:, None, None], :, rows[:, :, None], columns[:, None, :]]
-        return picked.permute(0, 3, 1, 2).contiguous()
+        # A copy in any case: with one channel `contiguous` would keep strides that look like channels last, and the
+        # arithmetic (and so the bits) would depend on how a batch was put together.
+        return picked.permute(0, 3, 1, 2).clone(memory_format=torch.contiguous_format)
 
     def plain(self, examples: Tensor) -> Tensor:
         """The pictures (B, C, H, W) of ``examples`` (B,) as they are, normalised."""

@@ -90,6 +90,8 @@ def smoothed_cross_entropy(
     if smoothing == 0.0:
         return hard
     negative = -logits.log_softmax(dim=1)
+    if over not in ("all", "others"):
+        raise ValueError(f"unknown convention {over!r} of label smoothing: all or others")
     if over == "all":
         return (1 - smoothing) * hard + smoothing * negative.mean(dim=1)
     wrong = negative.masked_fill(label_mask(logits, labels), 0.0).sum(dim=1) / (logits.shape[1] - 1)

@@ -99,7 +99,7 @@ class Objective:
         )
         regularization = regularization_sample_mask(student_logits, teacher_logits, labels, self.temperature)
         if self.keep_regularization < 1.0 or self.keep_other < 1.0:
-            draw = torch.rand(len(labels), generator=keeping).to(weights.device)
+            draw = torch.rand(len(labels), generator=keeping, dtype=torch.float32).to(weights.device)
             keep = torch.where(regularization, self.keep_regularization, self.keep_other)
             distillation = distillation * (draw < keep)
         loss = self.ce_weight * cross_entropy + self.alpha * weights * distillation

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -64,8 +66,8 @@ def soft_label_weights(
     if kind == "none":
         return student.new_ones(student.shape[0])
     if kind == "constant" and value != "batch_mean":
-        if not isinstance(value, int | float):
-            raise ValueError("kind 'constant' needs a value: a number, or 'batch_mean'")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+            raise ValueError(f"kind 'constant' needs a value: a finite number >= 0, or 'batch_mean', not {value!r}")
         return student.new_full((student.shape[0],), float(value))
 
     loss_student = label_cross_entropy(student, labels)

@@ -53,7 +53,7 @@ class Distribution:
         if self.kind in ("int", "logint") and self.high - self.low < MOST_VALUES:
             return list(range(int(self.low), int(self.high) + 1))
         if self.kind == "quniform" and self.steps() < MOST_VALUES:
-            return [self.low + index * (self.step or 0.0) for index in range(self.steps() + 1)]
+            return [tidy(self.low + index * (self.step or 0.0)) for index in range(self.steps() + 1)]
         return None
 
     def steps(self) -> int:
@@ -71,6 +71,16 @@ class Distribution:
     def holds(self, config: Mapping[str, Any]) -> bool:
         """Whether this parameter exists beside the values in ``config`` (flat)."""
         return all(config.get(path) in allowed for path, allowed in self.when.items())
+
+
+def tidy(value: float) -> float:
+    """0.3 for 0.30000000000000004: what steps add up to is a setting that a person can write, and has its id."""
+    return float(f"{value:.12g}")
+
+
+def settled(path: str, value: Any) -> Any:
+    """The value as it is kept: a file by its absolute path, everything else as it is."""
+    return str(Path(value).expanduser().absolute()) if path == "teacher.checkpoint" else value
 
 
 def check_leaf(path: str, value: Any) -> str | None:
@@ -92,7 +102,12 @@ def check_leaf(path: str, value: Any) -> str | None:
 
 @lru_cache(maxsize=1)
 def _json_types() -> dict[str, str]:
-    return {path: str(leaf.json_schema().get("type", "mixed")) for path, leaf in leaves().items()}
+    found = {}
+    for path, leaf in leaves().items():
+        schema = leaf.json_schema()
+        types = {part.get("type") for part in schema.get("anyOf", [schema])}
+        found[path] = next((kind for kind in ("number", "integer") if kind in types), str(schema.get("type")))
+    return found
 
 
 Finding = tuple[tuple[str | int, ...], str]
@@ -121,7 +136,9 @@ def parse_distribution(path: str, raw: Any) -> tuple[Distribution | None, list[F
     arguments = raw[kind]
     if kind in ("choice", "grid"):
         wrong = _check_values(path, kind, arguments)
-        made = Distribution(kind, values=tuple(arguments), when=when) if not wrong else None
+        made = None
+        if not wrong:
+            made = Distribution(kind, values=tuple(settled(path, value) for value in arguments), when=when)
     else:
         wrong = _check_range(path, kind, arguments)
         made = None
@@ -141,7 +158,7 @@ def _check_values(path: str, kind: str, values: Any) -> list[Finding]:
         wrong = check_leaf(path, value)
         if wrong:
             findings.append(((kind, index), wrong))
-        elif any(value == other and type(value) is type(other) for other in seen):
+        elif any(value == other and isinstance(value, bool) == isinstance(other, bool) for other in seen):
             findings.append(((kind, index), f"{value!r} stands here twice"))
         seen.append(value)
     return findings
@@ -161,7 +178,7 @@ def _check_range(path: str, kind: str, arguments: Any) -> list[Finding]:
     findings: list[Finding] = []
     json_type = _json_types()[path]
     whole = kind in ("int", "logint")
-    if json_type not in ("integer", "number", "mixed"):
+    if json_type not in ("integer", "number"):
         return [(at, f"{path} does not take numbers; use choice")]
     if whole and any(not isinstance(value, int) for value in (low, high)):
         return [(at, f"bounds must be whole numbers, not {arguments}")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from wsl_sweep.errors import WslSweepError
 from wsl_sweep.spec.catalogue import did_you_mean
-from wsl_sweep.spec.distributions import Distribution, check_leaf, parse_distribution
+from wsl_sweep.spec.distributions import Distribution, check_leaf, parse_distribution, settled
 from wsl_sweep.spec.recipes import DEFAULTS, NAMED, RECIPES
 from wsl_sweep.spec.rules import check_rules
 from wsl_sweep.spec.run import Section, explain, leaves, section_paths
@@ -32,6 +32,9 @@ from wsl_sweep.spec.yaml_lines import Document, Problem, read_scalar, read_yaml
 from wsl_sweep.spec.yaml_lines import Path as KeyPath
 
 _S = TypeVar("_S", bound=Section)
+
+DEFAULT_SEEDS = 3
+MOST_SEEDS = 10_000
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -104,6 +107,11 @@ class _Loader:
     command_line: CommandLine
     default_name: str
     problems: list[Problem] = field(default_factory=list)
+    places: dict[tuple[str, ...], KeyPath] = field(default_factory=dict)
+
+    def place(self, *owner: str) -> KeyPath:
+        """Where an override stands in the file: (section, its arm's or variant's name if it is of one, path)."""
+        return self.places.get(owner, owner)
 
     def say(self, path: KeyPath, what: str) -> None:
         """Notes a problem of the file, at its line."""
@@ -154,7 +162,7 @@ class _Loader:
             arms=self._arms(search),
             baselines=self._named(confirm.baselines if confirm else None, ("confirm", "baselines")),
             variants=self._named(top.get("variants"), ("variants",)),
-            seeds=self._seeds(top, ablation),
+            seeds=self._seeds(top, ablation, int(pins.get("seed", run.get("seed", 0)))),
             compare=_as(CompareSection, sections["compare"]),
             scheduler=_as(SchedulerSection, sections["scheduler"]),
             resources=_as(ResourcesSection, sections["resources"]),
@@ -163,8 +171,9 @@ class _Loader:
             keep=self._keep(top),
             notes=tuple(notes),
         )
+        spec = replace(spec, notes=(*notes, *_pinned_overrides(spec)))
         self._options(spec, ablation)
-        check_rules(spec, top, self.say, self.say_option, clean=not self.problems)
+        check_rules(spec, top, self.say, self.say_option, self.place, clean=not self.problems)
         return spec
 
     # --- single sections -------------------------------------------------------------------------------------
@@ -200,7 +209,7 @@ class _Loader:
         if not isinstance(raw, dict):
             self.say(("run",), "must be a section of keys and values")
             return {}
-        return self._overrides({key: value for key, value in raw.items() if key != "recipe"}, ("run",))
+        return self._overrides({key: value for key, value in raw.items() if key != "recipe"}, ("run",), ("run",))
 
     def _recipe(self, top: Mapping[str, Any]) -> str | None:
         run = top.get("run")
@@ -211,7 +220,7 @@ class _Loader:
                 self.say_option("--recipe", f'no recipe is called "{name}"; {did_you_mean(name, RECIPES)}')
                 return None
             return name
-        if name is not None and name not in RECIPES:
+        if name is not None and (not isinstance(name, str) or name not in RECIPES):
             shown = did_you_mean(name, RECIPES) if isinstance(name, str) else "see wsl-sweep recipes"
             self.say(("run", "recipe"), f'no recipe is called "{name}"; {shown}')
             return None
@@ -235,12 +244,12 @@ class _Loader:
                 if wrong:
                     self.say_option(f"--set {'.'.join(map(str, where))}", wrong)
                 else:
-                    pins[leaf] = inner
+                    pins[leaf] = settled(leaf, inner)
         return pins
 
     def _section(self, name: str, top: Mapping[str, Any]) -> Section | None:
         if top.get(name) is None:
-            return None
+            return SearchSection() if name == "search" and name in top else None
         raw = top[name]
         if name == "scheduler" and isinstance(raw, str):
             raw = {"name": raw}
@@ -292,12 +301,21 @@ class _Loader:
                     wrong = f"is a section, not a value; sweep a path in it: {', '.join(inside[:4])}"
                 self.say(where, wrong or "is not a path into run")
                 continue
+            if ("space", leaf) in self.places:
+                self.say(where, f"{leaf} is swept twice, in two spellings")
+                continue
+            self.places["space", leaf] = where
             distribution, findings = parse_distribution(leaf, entry)
             for below, what in findings:
                 self.say((*where, *below), what)
             if distribution is None:
                 continue
-            if leaf in pins:
+            gone = [
+                other for other, allowed in distribution.when.items() if other in pins and pins[other] not in allowed
+            ]
+            if gone and leaf not in pins:
+                notes.append(f"--set pins {gone[0]} at {pins[gone[0]]!r}, where {leaf} does not exist; it is not swept")
+            elif leaf in pins:
                 notes.append(f"--set pins {leaf} at {pins[leaf]!r}; the file sweeps it")
             else:
                 space[leaf] = distribution
@@ -315,23 +333,28 @@ class _Loader:
             return "paths go into run: leave out the word"
         return f'no such path "{path}"; {did_you_mean(path, leaves())}'
 
-    def _overrides(self, raw: Mapping[str, Any], at: KeyPath) -> dict[str, Any]:
-        """Checked leaves by dotted path; what is wrong is noted."""
+    def _overrides(self, raw: Mapping[str, Any], at: KeyPath, owner: tuple[str, ...]) -> dict[str, Any]:
+        """Checked leaves by dotted path; what is wrong is noted, and where each stands."""
         good: dict[str, Any] = {}
         for where, leaf, value in _flat(raw, at):
-            if value is None:
-                continue
             wrong = self._wrong_leaf(leaf, value)
-            if wrong:
+            known = leaf in leaves() or leaf in section_paths()
+            if (*owner, leaf) in self.places:
+                self.say(where, f"{leaf} is set twice, in two spellings")
+            elif wrong and not (value is None and known):
                 self.say(where, wrong)
             else:
-                good[leaf] = value
+                self.places[*owner, leaf] = where
+                if value is not None:
+                    good[leaf] = settled(leaf, value)
         return good
 
     def _named(self, raw: Any, at: KeyPath) -> dict[str, dict[str, Any]]:
         """Arms, variants or baselines: a list of names, or name → overrides on top of what the name stands for."""
         found: dict[str, dict[str, Any]] = {}
         if raw is None:
+            if at == ("variants",) and at in self.document.lines:
+                self.say(at, "is empty")
             return found
         if isinstance(raw, str):
             raw = [raw]
@@ -359,7 +382,7 @@ class _Loader:
                 self.say(where, f"must be a section of path: value, not {overrides!r}")
                 found[name] = {}
             else:
-                found[name] = {**NAMED.get(name, {}), **self._overrides(overrides or {}, where)}
+                found[name] = {**NAMED.get(name, {}), **self._overrides(overrides or {}, where, (str(at[-1]), name))}
         if not entries:
             self.say(at, "is empty")
         return found
@@ -370,24 +393,21 @@ class _Loader:
         arms = self._named(search.arms, ("search", "arms"))
         return arms or {"tuned": {}}
 
-    def _seeds(self, top: Mapping[str, Any], ablation: bool) -> tuple[int, ...]:
+    def _seeds(self, top: Mapping[str, Any], ablation: bool, first: int) -> tuple[int, ...]:
+        """Seeds of an ablation: a list, or how many, counted from ``run.seed``."""
         raw = top.get("seeds")
         if ablation and self.command_line.seeds is not None:
-            return tuple(range(self.command_line.seeds))
+            return tuple(range(first, first + min(self.command_line.seeds, MOST_SEEDS)))
         if raw is None:
-            return (0, 1, 2) if ablation else ()
-        if isinstance(raw, int) and not isinstance(raw, bool) and raw >= 1:
-            return tuple(range(raw))
-        if (
-            isinstance(raw, list)
-            and raw
-            and all(isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 for seed in raw)
-        ):
+            return tuple(range(first, first + DEFAULT_SEEDS)) if ablation else ()
+        if isinstance(raw, int) and not isinstance(raw, bool) and 1 <= raw <= MOST_SEEDS:
+            return tuple(range(first, first + raw))
+        if isinstance(raw, list) and raw and not any(check_leaf("seed", seed) for seed in raw):
             if len(set(raw)) == len(raw):
                 return tuple(raw)
             self.say(("seeds",), "a seed stands here twice")
         else:
-            self.say(("seeds",), f"must be how many (1 or more), or a list of different seeds, not {raw!r}")
+            self.say(("seeds",), f"must be how many (1 to {MOST_SEEDS:,}), or a list of different seeds, not {raw!r}")
         return (0,)
 
     def _with_seeds(self, confirm: ConfirmSection) -> ConfirmSection:
@@ -404,6 +424,16 @@ class _Loader:
             self.say_option("--trials", "this file is no search; an ablation runs every variant, see --seeds")
         if seeds is not None and not ablation and spec.confirm is None:
             self.say_option("--seeds", "this file neither confirms nor ablates; there is nothing to repeat")
+
+
+def _pinned_overrides(spec: Spec) -> list[str]:
+    """What ``--set`` takes away from arms, variants and baselines."""
+    return [
+        f"--set pins {path} at {value!r}; {name} sets it to {overrides[path]!r}"
+        for path, value in spec.pins.items()
+        for name, overrides in {**spec.arms, **spec.variants, **spec.baselines}.items()
+        if path in overrides and overrides[path] != value
+    ]
 
 
 def _as(model: type[_S], section: Section | None) -> _S:

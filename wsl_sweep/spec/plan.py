@@ -75,6 +75,7 @@ def make_trial(
     """
     config = spec.config(overrides, params, seed=seed, device_kind=device_kind)
     shown = dict(params) if arm is not None else {**overrides, **params}
+    shown = {path: value for path, value in shown.items() if path not in spec.pins}
     read = reads(spec.flat_config(overrides, params))
     return Trial(
         trial_id=trial_id(config, part, spec.threads),

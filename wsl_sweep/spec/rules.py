@@ -11,11 +11,13 @@ from wsl_sweep.spec.catalogue import did_you_mean
 from wsl_sweep.spec.distributions import Distribution
 from wsl_sweep.spec.identity import canonical_json
 from wsl_sweep.spec.reads import reads
-from wsl_sweep.spec.sections import METRICS, TEST_METRICS
+from wsl_sweep.spec.sections import METRICS, TEACHER_METRICS, TEST_METRICS
 from wsl_sweep.spec.spec import Spec
 
 Say = Callable[[tuple[str | int, ...], str], None]
 SayOption = Callable[[str, str], None]
+Place = Callable[..., tuple[str | int, ...]]
+"""(section, name of an arm, variant or baseline if it is of one, dotted path) -> where that stands in the file."""
 
 MOST_POINTS = 100_000
 
@@ -41,7 +43,9 @@ def _where_read(path: str) -> str:
     return ""
 
 
-def check_rules(spec: Spec, top: Mapping[str, Any], say: Say, say_option: SayOption, *, clean: bool) -> None:
+def check_rules(
+    spec: Spec, top: Mapping[str, Any], say: Say, say_option: SayOption, place: Place, *, clean: bool
+) -> None:
     """Notes everything that the parts of a file get wrong together.
 
     Args:
@@ -49,6 +53,7 @@ def check_rules(spec: Spec, top: Mapping[str, Any], say: Say, say_option: SayOpt
         top: the file's top level.
         say: notes a problem at a path of the file.
         say_option: notes a problem of the command line.
+        place: where in the file an override stands.
         clean: whether the parts are right by themselves; what would only be an echo of another mistake is
             checked only then.
     """
@@ -57,7 +62,7 @@ def check_rules(spec: Spec, top: Mapping[str, Any], say: Say, say_option: SayOpt
     _check_sampler(spec, say)
     _check_when(spec, say)
     if clean or not _broken(top, say):
-        _check_read(spec, top, say, say_option)
+        _check_read(spec, top, say, say_option, place)
     if clean:
         _check_complete(spec, say)
         _check_distinct_arms(spec, say)
@@ -88,7 +93,8 @@ def _check_kind(spec: Spec, top: Mapping[str, Any], say: Say) -> None:
     if "search" in top and not ablation and spec.search is not None:
         if not top.get("space"):
             say(("search",), "there is nothing to search: add a space section")
-        if spec.search.sampler != "grid" and spec.search.trials is None:
+        asked = isinstance(top["search"], dict) and top["search"].get("trials") is not None
+        if spec.search.sampler != "grid" and spec.search.trials is None and not asked:
             say(("search",), "needs trials: how many for each arm")
 
 
@@ -99,6 +105,10 @@ def _check_metrics(spec: Spec, say: Say) -> None:
         where = ("search", "metric") if isinstance(spec.search.metric, str) else ("search", "metric", index)
         if metric.startswith("test/"):
             say(where, f"nothing is chosen on the test set: not {metric}, take validation/{metric[5:]}")
+        elif metric in TEACHER_METRICS and any(
+            spec.flat_config(arm)["distillation.method"] == "none" for arm in spec.arms.values()
+        ):
+            say(where, f"{metric} needs a teacher, and an arm has none")
         elif metric not in METRICS:
             say(where, f'no metric is called "{metric}"; {did_you_mean(metric, METRICS)}')
     if not spec.metrics:
@@ -148,13 +158,13 @@ def _check_when(spec: Spec, say: Say) -> None:
                 if _depends(spec.space, other, path):
                     say(where, f"{path} and {other} depend on each other")
                 values = spec.space[other].finite()
-                if values is not None and not set(map(repr, allowed)) & set(map(repr, values)):
+                if values is not None and not any(value in values for value in allowed):
                     say(where, f"never holds: {other} takes {', '.join(map(str, values))}")
             else:
                 values = _fixed_values(spec, other)
                 if not values:
                     say(where, f"{other} is neither swept nor fixed")
-                elif not set(map(repr, allowed)) & set(map(repr, values)):
+                elif not any(value in values for value in allowed):
                     say(where, f"never holds: {other} is {' or '.join(map(str, values))}")
 
 
@@ -174,50 +184,60 @@ def _fixed_values(spec: Spec, path: str) -> list[Any]:
     return list({repr(value): value for value in values if value is not None}.values())
 
 
-def _check_read(spec: Spec, top: Mapping[str, Any], say: Say, say_option: SayOption) -> None:
+def _check_read(spec: Spec, top: Mapping[str, Any], say: Say, say_option: SayOption, place: Place) -> None:
     sweeping: set[str] = set()
     for overrides in ({**spec.arms, **spec.variants} or {"": {}}).values():
         sweeping |= spec.read_by(overrides)
     for path in spec.space:
         if path == "seed":
-            say(("space", path), "a seed is not searched for: see confirm.seeds, or seeds: of an ablation")
+            say(place("space", path), "a seed is not searched for: see confirm.seeds, or seeds: of an ablation")
         elif path not in sweeping:
-            say(("space", path), f"nothing in this file reads {path}{_where_read(path)}")
+            say(place("space", path), f"nothing in this file reads {path}{_where_read(path)}")
     anyone = sweeping.union(*(spec.read_by(overrides) for overrides in spec.baselines.values()))
     for path in sorted(spec.given - anyone):
-        say(("run", *path.split(".")), f"nothing in this file reads {path}{_where_read(path)}")
+        say(place("run", path), f"nothing in this file reads {path}{_where_read(path)}")
     for path in sorted(set(spec.pins) - anyone):
         say_option(f"--set {path}", f"nothing in this file reads it{_where_read(path)}")
-    for section, named in (("variants", spec.variants), ("search", spec.arms), ("confirm", spec.baselines)):
+    for section, named in (("variants", spec.variants), ("arms", spec.arms), ("baselines", spec.baselines)):
         for name, overrides in named.items():
             for path in sorted(set(overrides) - anyone):
-                at: tuple[str | int, ...] = (section, name, path)
-                if section == "search":
-                    at = ("search", "arms", name, path)
-                elif section == "confirm":
-                    at = ("confirm", "baselines", name, path)
-                say(at, f"no arm or variant reads {path}{_where_read(path)}")
+                say(place(section, name, path), f"no arm or variant reads {path}{_where_read(path)}")
+            if "seed" in overrides:
+                say(place(section, name, "seed"), "all have the same seeds: see seeds:, confirm.seeds, run.seed")
 
 
 def _check_complete(spec: Spec, say: Say) -> None:
     missing: set[str] = set()
-    for overrides in _everyone(spec).values():
-        flat = spec.flat_config(overrides, {path: d.representatives()[0] for path, d in spec.space.items()})
-        missing |= {path for path in reads(flat) if path not in flat}
+    for overrides in spec.baselines.values():
+        missing |= _missing(spec, overrides, {})
+    steering = sorted({other for d in spec.space.values() for other in d.when if other in spec.space})
+    choices = [spec.space[path].representatives() for path in steering]
+    for overrides in ({**spec.arms, **spec.variants} or {"": {}}).values():
+        for values in itertools.islice(itertools.product(*choices), 1_000):
+            params = dict(zip(steering, values, strict=True))
+            for path, distribution in spec.space.items():
+                if path not in params and distribution.holds(spec.flat_config(overrides, params)):
+                    params[path] = distribution.representatives()[0]
+            missing |= _missing(spec, overrides, params)
     for path in sorted(missing):
         say(("run",), f"{path} has no value; name a recipe (run.recipe: digits) or set it")
 
 
+def _missing(spec: Spec, overrides: Mapping[str, Any], params: Mapping[str, Any]) -> set[str]:
+    flat = spec.flat_config(overrides, params)
+    return {path for path in reads(flat) if path not in flat}
+
+
 def _check_distinct_arms(spec: Spec, say: Say) -> None:
     """Two arms that the space makes the same are no comparison."""
+    free = dict.fromkeys(spec.space, "swept")
     for (one, first), (other, second) in itertools.combinations(spec.arms.items(), 2):
-        spaces = [sorted(spec.space_of(overrides)) for overrides in (first, second)]
-        free = dict.fromkeys(spec.space, "swept")
+        # Defaults that go by the method are left out: where the method is swept, they are the trial's.
         configs = [
-            {path: value for path, value in {**spec.flat_config(overrides), **free}.items() if path in read}
+            {path: value for path, value in {**spec.base, **overrides, **free, **spec.pins}.items() if path in read}
             for overrides, read in ((first, spec.read_by(first)), (second, spec.read_by(second)))
         ]
-        if spaces[0] == spaces[1] and canonical_json(configs[0]) == canonical_json(configs[1]):
+        if canonical_json(configs[0]) == canonical_json(configs[1]):
             say(("search", "arms"), f'the arms "{one}" and "{other}" are the same once the space is applied')
 
 

@@ -22,6 +22,7 @@ METRICS: tuple[str, ...] = (
     "regularization_samples/fraction",
     "weight/mean",
 )
+TEACHER_METRICS = frozenset({"teacher/agreement", "teacher/kl", "regularization_samples/fraction", "weight/mean"})
 TEST_METRICS: tuple[str, ...] = ("test/accuracy", "test/loss", "test/ece")
 LOWER_IS_BETTER = frozenset({"loss", "ece", "kl", "seconds"})
 

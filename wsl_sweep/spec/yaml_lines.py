@@ -118,7 +118,19 @@ class _Reader:
                 self.document.lines[(*path, index)] = item.start_mark.line + 1
                 items.append(self.read(item, (*path, index)))
             return items
-        return self.loader.construct_object(node)
+        return self._scalar(node, path)
+
+    def _scalar(self, node: yaml.Node, path: Path) -> Any:
+        try:
+            if node.tag == "tag:yaml.org,2002:int":
+                return int(node.value)  # decimal, as YAML 1.2 has it: PyYAML takes a leading zero for octal
+            return self.loader.construct_object(node)
+        except ValueError:
+            kind = node.tag.rsplit(":", 1)[-1]
+            dotted = ".".join(map(str, path))
+            shown = f"{str(node.value)[:40]!r} cannot be read as {kind}"
+            self.document.problems.append(Problem(node.start_mark.line + 1, dotted, shown))
+            return None
 
     def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
         result: dict[str, Any] = {}
@@ -126,7 +138,7 @@ class _Reader:
         for key_node, value_node in node.value:
             key, line = str(key_node.value), key_node.start_mark.line + 1
             if key_node.tag == "tag:yaml.org,2002:merge":
-                merged = self.read(value_node, path)
+                merged = self.read(value_node, (*path, "<<"))
                 for part in merged if isinstance(merged, list) else [merged]:
                     for name, value in (part if isinstance(part, dict) else {}).items():
                         result.setdefault(name, value)

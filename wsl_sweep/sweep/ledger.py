@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from wsl_sweep.files import write_whole
 from wsl_sweep.spec.plan import Trial
-from wsl_sweep.training.weights import write_whole
 
 Event = dict[str, Any]
 """``event`` (proposed, started, finished, pruned, failed, killed, evaluated, sweep), ``time``, ``trial_id``, …"""

@@ -11,7 +11,7 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState as OptunaState
 
-from wsl_sweep.spec.distributions import Distribution
+from wsl_sweep.spec.distributions import Distribution, tidy
 from wsl_sweep.spec.plan import Trial, grid_points, in_dependency_order, make_trial, search_trials
 from wsl_sweep.spec.reads import STEERING
 from wsl_sweep.spec.spec import Spec
@@ -234,4 +234,5 @@ def _suggest_one(asked: optuna.Trial, path: str, distribution: Distribution) -> 
     if isinstance(made, optuna.distributions.IntDistribution):
         return asked.suggest_int(path, made.low, made.high, log=made.log)
     assert isinstance(made, optuna.distributions.FloatDistribution)
-    return asked.suggest_float(path, made.low, made.high, step=made.step, log=made.log)
+    value = asked.suggest_float(path, made.low, made.high, step=made.step, log=made.log)
+    return value if made.step is None else tidy(value)

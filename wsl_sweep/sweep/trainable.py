@@ -66,9 +66,9 @@ def trial_folder(sweep_folder: Path, task: Mapping[str, Any]) -> Path:
 
 
 def _train(task: Mapping[str, Any], report: Report) -> dict[str, Any]:
+    from wsl_sweep.files import write_json
     from wsl_sweep.training import Job, TeacherStore, TrialTraining
     from wsl_sweep.training.fingerprint import fingerprint
-    from wsl_sweep.training.weights import write_json
 
     trial = Trial.from_json(task["trials"][0])
     folder = trial_folder(Path(task["storage"]), task)

@@ -35,9 +35,15 @@ def prepare_process(threads: int) -> None:
     """
     torch.set_num_threads(threads)
     torch.set_default_dtype(torch.float32)
+    torch.set_default_device(None)
     torch.set_grad_enabled(True)
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
+    torch.set_autocast_enabled("cpu", False)
+    torch.set_autocast_enabled("cuda", False)
+    setattr(torch.backends, "fp32_precision", "ieee")  # noqa: B010 - mypy does not know of it
+    for backend in (torch.backends.mkldnn, torch.backends.cuda, torch.backends.cudnn):
+        for operation in ("matmul", "conv", "rnn"):
+            if hasattr(getattr(backend, operation, None), "fp32_precision"):
+                getattr(backend, operation).fp32_precision = "ieee"
     torch.backends.cudnn.benchmark = False
     torch.manual_seed(0)
     random.seed(0)

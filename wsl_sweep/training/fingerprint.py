@@ -19,7 +19,7 @@ def training_code_digest() -> str:
     digest = hashlib.sha256()
     for room in ROOMS:
         for path in sorted((package / room).rglob("*.py")):
-            digest.update(f"{room}/{path.name}\0".encode())
+            digest.update(f"{path.relative_to(package)}\0".encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 

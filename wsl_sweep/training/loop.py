@@ -66,7 +66,7 @@ def learning_rate(base: float, schedule: Mapping[str, Any], epoch: int, step: in
 
 @torch.no_grad()
 def predict(model: nn.Module, examples: Examples) -> Tensor:
-    """(N, C) float32 logits of the plain pictures, the model in eval mode, in batches of one size."""
+    """(N, C) float32 logits of the plain pictures, the model in eval mode; always in the same batches."""
     was_training = model.training
     model.eval()
     rows = torch.arange(len(examples), device=examples.labels.device)
@@ -86,6 +86,7 @@ def train_epochs(
     precision: str = "float32",
     teacher: TeacherLogits | None = None,
     check: Callable[[], None] = lambda: None,
+    section: str = "",
 ) -> Iterator[Row]:
     """Trains ``model`` in place and yields one row of metrics an epoch.
 
@@ -102,6 +103,7 @@ def train_epochs(
         precision: of the model's forward pass: ``float32`` or ``bfloat16``.
         teacher: needed where ``step_loss`` reads its logits.
         check: called before each step; what it raises ends the training.
+        section: where ``optimizer`` stands in ``run``, for messages: ``teacher.`` or nothing.
 
     Raises:
         DivergedError: a loss is NaN or infinite, with the epoch.
@@ -132,7 +134,11 @@ def train_epochs(
             terms.loss.backward()  # type: ignore[no-untyped-call]
             optim.step()
             sums += _sums(terms, logits, labels)
-        yield _row(epoch + 1, model, data, sums, batches, teacher, time.perf_counter() - started)
+        row = _row(epoch + 1, model, data, sums, teacher, time.perf_counter() - started)
+        for name in ("train/loss", "validation/loss"):
+            if not math.isfinite(row[name]):
+                raise DivergedError(f"{name} became {row[name]} in epoch {epoch + 1}; lower {section}optimizer.lr")
+        yield row
 
 
 def _sums(terms: StepTerms, logits: Tensor, labels: Tensor) -> Tensor:
@@ -155,7 +161,6 @@ def _row(
     model: nn.Module,
     data: VisionData,
     sums: Tensor,
-    batches: list[Tensor],
     teacher: TeacherLogits | None,
     seconds: float,
 ) -> Row:
@@ -164,12 +169,8 @@ def _row(
     if teacher is not None:
         row["weight/mean"] = weights / count
         row["regularization_samples/fraction"] = regularization / count
-    if not math.isfinite(loss):
-        raise DivergedError(f"train/loss became {loss / count} in epoch {epoch}; lower optimizer.lr")
     logits = predict(model, data.validation)
     row |= classification_metrics(logits, data.validation.labels, "validation")
-    if not math.isfinite(row["validation/loss"]):
-        raise DivergedError(f"validation/loss became {row['validation/loss']} in epoch {epoch}; lower optimizer.lr")
     if teacher is not None:
         row |= teacher_metrics(logits, teacher.validation_logits())
     row["train/seconds"] = seconds

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from wsl_sweep.data import Examples
 from wsl_sweep.errors import TrialError
+from wsl_sweep.files import write_json
 from wsl_sweep.paths import cache_folder
-from wsl_sweep.training.weights import load_into, save_tensors, write_json
+from wsl_sweep.training.weights import load_into, save_tensors
 
 TEACHER_BATCH = 64
 """Teacher outputs are defined as computed in batches of this size, the last one padded."""
@@ -40,12 +41,15 @@ class TeacherStore:
         self.root = root if root is not None else cache_folder() / "teachers"
 
     def card(self, teacher_id: str) -> dict[str, Any] | None:
-        """What is known of a teacher: configuration, accuracy, hash of its weights; None where there is none."""
+        """What is known of a teacher: configuration, accuracy, hash of its weights.
+
+        None where there is none, or where its weights are not (any more) those that the card names.
+        """
         try:
             card: dict[str, Any] = json.loads((self.root / teacher_id / "card.json").read_text())
-        except (OSError, ValueError):
+            return card if card["sha256"] == file_digest(self.weights(teacher_id)) else None
+        except (OSError, ValueError, TypeError, KeyError):
             return None
-        return card if self.weights(teacher_id).is_file() else None
 
     def weights(self, teacher_id: str) -> Path:
         """The teacher's safetensors file."""
@@ -59,12 +63,21 @@ class TeacherStore:
         card = self.card(teacher_id)
         if card is not None:
             return card
+        with contextlib.ExitStack() as stack:
+            with self._storing():
+                self.root.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(FileLock(self.root / f".{teacher_id}.lock"))
+            card = self.card(teacher_id)
+            if card is not None:
+                return card
+            model, facts = train()
+            with self._storing():
+                return self._add(teacher_id, model, facts)
+
+    @contextlib.contextmanager
+    def _storing(self) -> Iterator[None]:
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.root / f".{teacher_id}.lock")
-            with lock:
-                card = self.card(teacher_id)
-                return card if card is not None else self._add(teacher_id, *train())
+            yield
         except OSError as error:
             raise TrialError(
                 f"cannot keep a teacher in {self.root}: {error.strerror or error}; "
@@ -142,10 +155,14 @@ class FrozenTeacher:
         return self._validation_logits
 
     def _padded(self, images: Tensor) -> Tensor:
-        """Logits computed in batches of TEACHER_BATCH, the last one padded with zeros."""
+        """Logits computed in batches of TEACHER_BATCH, the last one padded with zeros.
+
+        Always from a fresh buffer of one layout, so that neither the number of examples nor how they lie in memory
+        changes a bit.
+        """
         outputs = []
         for batch in torch.split(images, TEACHER_BATCH):
-            missing = TEACHER_BATCH - len(batch)
-            padded = torch.cat([batch, batch.new_zeros(missing, *batch.shape[1:])]) if missing else batch
+            padded = torch.zeros((TEACHER_BATCH, *batch.shape[1:]), dtype=batch.dtype, device=batch.device)
+            padded[: len(batch)] = batch
             outputs.append(self.model(padded)[: len(batch)].float())
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)

@@ -90,6 +90,7 @@ def train_teacher(
             schedule=config["schedule"],
             seed=stream_seed(config["seed"], "teacher"),
             check=check,
+            section="teacher.",
         ):
             on_epoch(row)
         metrics = {name: value for name, value in row.items() if name != "timestamp"}
@@ -186,6 +187,7 @@ class TrialTraining:
         path = Path(config["checkpoint"]) if config.get("checkpoint") else store.weights(named[0])
         model = build(config["model"], self.data.num_classes, self.data.in_channels)
         teacher = FrozenTeacher.load(model, path, config["model"], self.data.validation, config["mode"])
+        teacher.validation_logits()  # now: in train mode its running statistics will drift
         return teacher, card["sha256"] if card else file_digest(path)
 
 

@@ -2,46 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import json
-import os
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from wsl_sweep.errors import TrialError, WslSweepError
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes ``content`` to ``path`` so that a reader sees all of it or nothing."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
-    except OSError as error:
-        raise TrialError(f"cannot write {path}: {error.strerror or error}") from error
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes ``value`` as JSON, whole; NaN and infinities are not JSON and raise ValueError."""
-    write_whole(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+from wsl_sweep.errors import WslSweepError
+from wsl_sweep.files import write_whole
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
