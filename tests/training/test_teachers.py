@@ -138,12 +138,12 @@ def test_a_disk_that_fills_between_the_two_files_leaves_no_teacher(
     """The card cannot be written any more, the weights could."""
     real, calls = os.fsync, iter(range(99))
 
-    def second_fails(handle: int) -> None:
-        if next(calls) == 1:
+    def third_fails(handle: int) -> None:
+        if next(calls) == 2:  # after the weights and their folder
             raise OSError(errno.ENOSPC, "No space left on device")
         real(handle)
 
-    monkeypatch.setattr(os, "fsync", second_fails)
+    monkeypatch.setattr(os, "fsync", third_fails)
     with pytest.raises(TrialError, match="No space left"):
         TeacherStore(tmp_path).ensure("teacher", Tally())
     assert TeacherStore(tmp_path).card("teacher") is None
