@@ -202,6 +202,7 @@ def test_status_logs_and_plan_know_the_sweep(alpha: Done) -> None:
     assert "from what earlier trials took on this machine" in plan
 
 
+@pytest.mark.slow
 def test_an_ablation_runs_every_variant_on_the_same_seeds(new_workplace: Callable[[str], Workplace]) -> None:
     """``search_spaces/weighting.yaml`` as it is."""
     sweep = run(new_workplace("weighting"), str(SPACES / "weighting.yaml"), name="weighting")
@@ -284,7 +285,7 @@ def _wait_for_process(sweep: Path, variant: str, seconds: float = 120) -> int:
     raise AssertionError(f"no trial of {variant} began")
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("signum", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_stopped_sweep_is_whole_after_resume(workplace: Workplace, signum: signal.Signals) -> None:
     variants = "variants: {ce: , kd: , long: {schedule.epochs: 300}}\nseeds: 2\n"
     file = workplace.write("file.yaml", QUICK + variants)

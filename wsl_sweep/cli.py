@@ -287,4 +287,11 @@ def main() -> NoReturn:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
+    except Exception as error:
+        if os.environ.get("WSL_SWEEP_DEBUG"):
+            raise
+        first = next((line for line in str(error).splitlines() if line.strip()), "no message")
+        print(f"wsl-sweep: unexpected {type(error).__name__}: {first}", file=sys.stderr)
+        print("  a bug, please report it; WSL_SWEEP_DEBUG=1 shows the traceback", file=sys.stderr)
+        sys.exit(1)
     sys.exit(0)

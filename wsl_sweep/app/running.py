@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import socket
+import traceback
 import uuid as uuid_module
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
@@ -150,8 +151,10 @@ def _drive(spec: Spec, folder: Path, plan: Mapping[str, Any], options: RunOption
                     fit(conductor, folder, gpu=gpu, hands=hands, interrupt=interrupt)
             except BaseException as error:
                 failure = error
-            if fresh and isinstance(failure, WslSweepError) and not conductor.state.trials:
-                raise failure  # nothing has begun: nothing stays
+                traceback.print_exc()  # to driver.log
+            if failure is not None and fresh and not conductor.state.trials:
+                writer.close("stopped", 5.0)
+                raise _told(failure, folder)  # nothing has begun: nothing stays
             if interrupt.signum is not None or failure is not None:
                 conductor.interrupt()
                 if isinstance(failure, KeyboardInterrupt) and interrupt.signum is not None:
@@ -164,10 +167,10 @@ def _drive(spec: Spec, folder: Path, plan: Mapping[str, Any], options: RunOption
     finally:
         _stop_ray()
         interrupt.restore()
-        if fresh and not conductor.state.trials and isinstance(failure, WslSweepError):
+        if failure is not None and fresh and not conductor.state.trials:
             shutil.rmtree(folder, ignore_errors=True)
     if failure is not None:
-        raise failure
+        raise _told(failure, folder)
     if summary["status"] == "failed":
         reasons = sorted({str(trial["error"]) for trial in summary["trials"] if trial["error"]})
         raise SweepError(
@@ -175,6 +178,17 @@ def _drive(spec: Spec, folder: Path, plan: Mapping[str, Any], options: RunOption
             f"  their logs: wsl-sweep logs TRIAL; all of them: {folder / 'summary.json'}"
         )
     return Finished(folder, summary, interrupt.signum)
+
+
+def _told(failure: BaseException, folder: Path) -> BaseException:
+    """What the user is told of an error in the driver: what is known as it is, anything else in a line."""
+    if isinstance(failure, WslSweepError | KeyboardInterrupt):
+        return failure
+    first = next((line for line in str(failure).splitlines() if line.strip()), "no message")
+    return SweepError(
+        f"the sweep's driver failed: {type(failure).__name__}: {first}\n"
+        f"  more of it: {folder / 'driver.log'}; what was done is kept: wsl-sweep resume {folder.name}"
+    )
 
 
 def _announce(display: Any, spec: Spec, plan: Plan, store: Any, folder: Path) -> None:
