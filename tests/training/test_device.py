@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from wsl_sweep.errors import WslSweepError
-from wsl_sweep.training.device import autocast, prepare_process, settle_precision
+from wsl_sweep.spec.spec import settle_precision
+from wsl_sweep.training.device import autocast, prepare_process
 
 
 def test_a_process_is_prepared_whatever_it_was_used_for() -> None:

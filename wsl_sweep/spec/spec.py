@@ -23,6 +23,13 @@ from wsl_sweep.spec.sections import (
 )
 
 
+def settle_precision(precision: str, device_kind: str) -> str:
+    """What ``auto`` means on a kind of device: ``float32`` on a CPU, ``bfloat16`` on a GPU; others as they are."""
+    if precision != "auto":
+        return precision
+    return "bfloat16" if device_kind == "cuda" else "float32"
+
+
 @dataclass(frozen=True)
 class Spec:
     """What a file and its command line ask for.
@@ -111,8 +118,7 @@ class Spec:
         flat = self.flat_config(overrides, params)
         if seed is not None:
             flat["seed"] = seed
-        if flat["precision"] == "auto":
-            flat["precision"] = "bfloat16" if device_kind == "cuda" else "float32"
+        flat["precision"] = settle_precision(flat["precision"], device_kind)
         read = reads(flat)
         return nest({path: flat[path] for path in sorted(read) if path in flat})
 

@@ -141,6 +141,8 @@ class Conductor:
     # --- the script ----------------------------------------------------------------------------------------------
 
     def _run(self) -> Iterator[Task | None]:
+        if self.state.status != "running":
+            self._write("sweep", status="running")  # of a resumed one
         yield from self._teachers()
         if self.spec.search is None:
             cells = ablation_cells(self.spec, self.device_kind)

@@ -18,15 +18,6 @@ def pick_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def settle_precision(precision: str, device_kind: str) -> str:
-    """What ``auto`` means on a kind of device: ``float32`` on a CPU, ``bfloat16`` on a GPU that has it."""
-    if precision != "auto":
-        return precision
-    if device_kind == "cuda" and torch.cuda.is_available() and torch.cuda.is_bf16_supported():
-        return "bfloat16"
-    return "float32"
-
-
 def prepare_process(threads: int) -> None:
     """Puts torch's process-wide settings where every trial expects them.
 
