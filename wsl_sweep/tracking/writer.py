@@ -120,7 +120,9 @@ class MlflowWriter:
                 first = str(error).splitlines()[0] if str(error) else ""
                 self.problem = redact(f"{type(error).__name__}: {first}")[:200]
                 log.warning("%s", self.problem)
-                if not _temporary(error):
+                # Without experiment and parent run nothing can be written; and two sweeps that make the schema of a
+                # new database at the same moment are in each other's way only once.
+                if not (_temporary(error) or operation == self._connect):
                     self._refused = True
                     return True
                 if time.time() > self._deadline:
