@@ -64,14 +64,14 @@ def known_times() -> dict[str, float]:
     return times
 
 
-def remember_times(summary: Mapping[str, Any]) -> None:
-    """Keeps the median seconds an epoch of each kind of trial of this sweep."""
+def remember_times(summary: Mapping[str, Any], threads: int) -> None:
+    """Keeps the median seconds an epoch of each kind of trial of this sweep, whose trials had ``threads`` threads."""
     from wsl_sweep.files import write_json
 
     measured: dict[str, list[float]] = {}
     for trial in summary["trials"]:
         if trial["seconds"] and trial["status"] == "finished" and trial["epochs"]:
-            measured.setdefault(_time_key(trial["config"], 1), []).append(trial["seconds"] / trial["epochs"])
+            measured.setdefault(_time_key(trial["config"], threads), []).append(trial["seconds"] / trial["epochs"])
     write_json(_times_file(), known_times() | {key: statistics.median(times) for key, times in measured.items()})
 
 

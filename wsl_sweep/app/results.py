@@ -46,7 +46,7 @@ def finish(
     write_json(folder / "summary.json", summary)
     if state.status == "finished":
         _tidy(spec, folder, summary, best)
-        remember_times(summary)
+        remember_times(summary, spec.threads)
     return summary
 
 

@@ -61,15 +61,15 @@ def check_rules(
     _check_metrics(spec, say)
     _check_sampler(spec, say)
     _check_when(spec, say)
-    if clean or not _broken(top, say):
-        _check_read(spec, top, say, say_option, place)
+    if clean or not _broken(top):
+        _check_read(spec, say, say_option, place)
     if clean:
         _check_complete(spec, say)
         _check_distinct_arms(spec, say)
     _check_compare(spec, say)
 
 
-def _broken(top: Mapping[str, Any], say: Say) -> bool:
+def _broken(top: Mapping[str, Any]) -> bool:
     """Whether ``run`` and the named parts are too damaged to tell what is read."""
     parts = (top.get("run"), top.get("space"), top.get("search"))
     return any(part is not None and not isinstance(part, dict) for part in parts)
@@ -184,7 +184,7 @@ def _fixed_values(spec: Spec, path: str) -> list[Any]:
     return list({repr(value): value for value in values if value is not None}.values())
 
 
-def _check_read(spec: Spec, top: Mapping[str, Any], say: Say, say_option: SayOption, place: Place) -> None:
+def _check_read(spec: Spec, say: Say, say_option: SayOption, place: Place) -> None:
     sweeping: set[str] = set()
     for overrides in ({**spec.arms, **spec.variants} or {"": {}}).values():
         sweeping |= spec.read_by(overrides)

@@ -95,7 +95,6 @@ class SweepState:
     Attributes:
         trials: by id, in the order in which they were proposed.
         status: of the sweep: running, finished, failed or stopped.
-        final: ids of the trials that the final evaluation is for.
         rows: ``confirmed`` rows of the summary as far as they are decided: variant, overrides, trial ids.
         notes: for the summary.
     """
