@@ -6,10 +6,41 @@ import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-DATASETS: tuple[str, ...] = ("digits",)
+from wsl_sweep.user_code import is_import_name
+
+DATASETS: tuple[str, ...] = ("digits", "cifar10", "cifar100", "image_folder")
+
+KNOWN_SHAPES: dict[str, tuple[int, int, int]] = {
+    "digits": (10, 1, 8),
+    "cifar10": (10, 3, 32),
+    "cifar100": (100, 3, 32),
+}
+"""Classes, channels and pixels of a side, of the data sets where they are always the same."""
 
 CONVNET_WIDTHS: tuple[int, ...] = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
-MODELS: tuple[str, ...] = tuple(f"convnet_{width}" for width in CONVNET_WIDTHS)
+
+CIFAR_MODELS: tuple[str, ...] = (
+    "resnet8", "resnet14", "resnet20", "resnet32", "resnet44", "resnet56", "resnet110", "resnet8x4", "resnet32x4",
+    "resnet50", "wrn_16_1", "wrn_16_2", "wrn_40_1", "wrn_40_2", "vgg8", "vgg11", "vgg13", "vgg16", "vgg19",
+    "mobilenetv2", "shufflenetv1", "shufflenetv2",
+)  # fmt: skip
+"""The models of the CIFAR experiments, as in RepDistiller's public zoo of CIFAR-100 teachers."""
+
+MODELS: tuple[str, ...] = (*(f"convnet_{width}" for width in CONVNET_WIDTHS), *CIFAR_MODELS)
+
+LIBRARIES_OF_MODELS: tuple[str, ...] = ("timm", "torchvision")
+
+
+def model_problem(name: str) -> str | None:
+    """What is wrong with a model's name as far as it can be told without importing anything."""
+    if name in MODELS or is_import_name(name):
+        return None
+    source, colon, inner = name.partition(":")
+    if colon and source in LIBRARIES_OF_MODELS and inner:
+        return None
+    if colon:
+        return f'"{name}" must have the form package.module:name, torchvision:name or timm:name'
+    return f'no model is called "{name}"; {did_you_mean(name, MODELS)}; your own is package.module:name'
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from wsl_sweep.spec.catalogue import DATASETS, MODELS, did_you_mean
+from wsl_sweep.spec.catalogue import DATASETS, did_you_mean, model_problem
 from wsl_sweep.spec.run import check_value, leaves
 
 KINDS: dict[str, str] = {
@@ -88,8 +88,8 @@ def check_leaf(path: str, value: Any) -> str | None:
     wrong = check_value(path, value)
     if wrong is not None:
         return wrong
-    if path in ("student.model", "teacher.model") and value not in MODELS:
-        return f'no model is called "{value}"; {did_you_mean(value, MODELS)}'
+    if path in ("student.model", "teacher.model"):
+        return model_problem(value)
     if path == "dataset.name" and value not in DATASETS:
         return f'no data set is called "{value}"; {did_you_mean(value, DATASETS)}'
     if path == "teacher.checkpoint":

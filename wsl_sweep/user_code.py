@@ -1,0 +1,125 @@
+"""Finding and calling what a user has written: ``package.module:name`` in a search-space file."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from wsl_sweep.errors import WslSweepError
+
+_IMPORT_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+
+
+def is_import_name(name: str) -> bool:
+    """Whether ``name`` has the form ``package.module:name``."""
+    return _IMPORT_NAME.fullmatch(name) is not None
+
+
+def search_in(folders: Sequence[str | Path]) -> None:
+    """Lets modules be found in ``folders``, after everything that Python itself finds."""
+    for folder in map(str, folders):
+        if folder not in sys.path:
+            sys.path.append(folder)
+    importlib.invalidate_caches()
+
+
+def find(name: str) -> Any:
+    """The object called ``package.module:name``.
+
+    Raises WslSweepError: the form, the module or the name is wrong, or importing the module fails.
+    """
+    if not is_import_name(name):
+        raise WslSweepError(f'"{name}" must have the form package.module:name')
+    module_name, _, attribute = name.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (module_name == error.name or module_name.startswith(f"{error.name}.")):
+            raise WslSweepError(
+                f'"{name}": no module is called "{error.name}"; it must be installed, or lie in the working folder or '
+                "beside the search-space file"
+            ) from error
+        raise WslSweepError(f'"{name}": importing {module_name} fails: {_told(error)}') from error
+    except (Exception, SystemExit) as error:
+        raise WslSweepError(f'"{name}": importing {module_name} fails: {_told(error)}') from error
+    try:
+        return getattr(module, attribute)
+    except AttributeError as error:
+        own = [known for known in vars(module) if not known.startswith("_")]
+        close = get_close_matches(attribute, own, n=1, cutoff=0.5)
+        hint = f'did you mean "{close[0]}"?' if close else f"it has: {', '.join(own[:12]) or 'nothing'}"
+        raise WslSweepError(f'"{name}": {module_name} has nothing called "{attribute}"; {hint}') from error
+
+
+def _told(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    where = ""
+    for frame in inspect.getinnerframes(error.__traceback__) if error.__traceback__ else []:
+        if "importlib" not in frame.filename and frame.filename != __file__:
+            where = f" ({Path(frame.filename).name}, line {frame.lineno})"
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}{where}"
+
+
+def source_digest(name: str) -> str | None:
+    """SHA-256 (16 hex digits) of the source file that ``package.module:name`` is written in; None where there is none."""
+    module = importlib.import_module(name.partition(":")[0])
+    found = inspect.unwrap(getattr(module, name.partition(":")[2], module))
+    for one in (found, module):
+        try:
+            path = inspect.getsourcefile(one)
+        except TypeError:
+            continue
+        if path is not None and Path(path).is_file():
+            return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+    return None
+
+
+def arguments_for(function: Callable[..., Any], offered: Sequence[str]) -> dict[str, str]:
+    """Which of the offered arguments a user's function takes: its parameter's name → the offered one.
+
+    A parameter with an offered name gets that argument. Another one without a default gets the offered argument at its
+    own position. One with a default keeps it. ``**kwargs`` gets all that is left.
+
+    Raises WslSweepError: a parameter gets nothing, or cannot be passed by name.
+    """
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError) as error:
+        raise WslSweepError(f"its parameters cannot be read ({error})") from error
+    taken: dict[str, str] = {}
+    everything = False
+    for position, parameter in enumerate(parameters):
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            continue
+        if parameter.kind is parameter.VAR_KEYWORD:
+            everything = True
+        elif parameter.kind is parameter.POSITIONAL_ONLY:
+            raise WslSweepError(f'its parameter "{parameter.name}" is positional only; arguments are given by name')
+        elif parameter.name in offered:
+            taken[parameter.name] = parameter.name
+        elif parameter.default is parameter.empty:
+            if parameter.kind is parameter.KEYWORD_ONLY or position >= len(offered):
+                raise WslSweepError(
+                    f'its parameter "{parameter.name}" is none of those that are given: {", ".join(offered)}'
+                )
+            taken[parameter.name] = offered[position]
+    twice = {name for name in taken.values() if list(taken.values()).count(name) > 1}
+    if twice:
+        raise WslSweepError(
+            f"it is not clear which of its parameters is {sorted(twice)[0]}: use the names {', '.join(offered)}"
+        )
+    if everything:
+        taken |= {name: name for name in offered if name not in taken.values()}
+    return taken
+
+
+def pick(taken: Mapping[str, str], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The keyword arguments that ``arguments_for`` chose."""
+    return {parameter: values[name] for parameter, name in taken.items()}
