@@ -68,10 +68,10 @@ def _told(error: BaseException) -> str:
 
 
 def source_digest(name: str) -> str | None:
-    """SHA-256 (16 hex digits) of the source file that ``package.module:name`` is written in; None where there is none."""
+    """SHA-256 (16 hex digits) of the source file that ``package.module:name`` is written in, or None."""
     module = importlib.import_module(name.partition(":")[0])
-    found = inspect.unwrap(getattr(module, name.partition(":")[2], module))
-    for one in (found, module):
+    named: Any = getattr(module, name.partition(":")[2], module)
+    for one in (named, module):
         try:
             path = inspect.getsourcefile(one)
         except TypeError:

@@ -51,7 +51,7 @@ def run_sweep(path: Path, command_line: CommandLine = CommandLine(), options: Ru
         "command_line": asdict(command_line),
         "created": datetime.datetime.now(datetime.UTC).isoformat(),
         "recipe": spec.recipe,
-        "base": {**spec.base, **spec.pins},
+        "base": spec.flat_config({}),
         "stages": dict(make_plan(spec).stages),
         "tracking_uri": _storable_uri(spec, options),
         "versions": versions(),

@@ -9,13 +9,38 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wsl_sweep.distill.losses import (
-    distillation_loss,
-    label_cross_entropy,
-    masked_distillation_loss,
-)
+from wsl_sweep.distill.losses import label_cross_entropy
+from wsl_sweep.distill.methods import Batch, make_method
 from wsl_sweep.distill.regularization import regularization_sample_mask
 from wsl_sweep.distill.weighting import soft_label_weights
+from wsl_sweep.errors import WslSweepError
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a loss may look at in one step of a training.
+
+    Attributes:
+        logits: (B, C) of the model that is trained; the gradient goes here.
+        labels: (B,), integers in [0, C).
+        teacher_logits: (B, C), or None without a teacher.
+        features: (B, D) of the model, or None where they are not asked for.
+        teacher_features: (B, E), or None.
+        epoch: counted from 1.
+        epochs: how many are planned.
+        keeping: where the probabilistic dropping is drawn from (a CPU generator).
+        permuting: where the ``permuted`` weighting is drawn from (a CPU generator).
+    """
+
+    logits: Tensor
+    labels: Tensor
+    teacher_logits: Tensor | None = None
+    features: Tensor | None = None
+    teacher_features: Tensor | None = None
+    epoch: int = 1
+    epochs: int = 1
+    keeping: torch.Generator | None = None
+    permuting: torch.Generator | None = None
 
 
 @dataclass(frozen=True)
@@ -25,8 +50,8 @@ class StepTerms:
     Attributes:
         loss: (), the batch's mean of ``ce_weight · L_ce + alpha · w · L_method``.
         cross_entropy: (B,), detached, in nats.
-        weights: (B,), the soft label weights w; None without distillation.
-        regularization_samples: (B,) bool; None without distillation.
+        weights: (B,), the soft label weights w; None where the method takes none.
+        regularization_samples: (B,) bool; None where there is no temperature to tell them by.
     """
 
     loss: Tensor
@@ -39,27 +64,34 @@ class Objective:
     """``ce_weight · L_ce + alpha · w · L_method``, averaged over the batch (WSL eq. 6 and §5.2).
 
     Args:
-        distillation: the resolved ``distillation`` section: ``method`` (``none`` or ``kd``) and, with ``kd``,
-            ``ce_weight``, ``alpha``, ``temperature``, ``mask``, ``weighting`` and ``keep``.
+        distillation: the resolved ``distillation`` section: ``method`` (``none``, ``kd``, ``dkd``, ``dist``, ``rkd`` or
+            ``package.module:name``) and, with any but ``none``, ``ce_weight``, ``alpha`` and what the method reads of
+            ``temperature``, ``mask``, ``weighting``, ``keep`` and its own settings.
 
     The cross-entropy term always stays. ``keep`` holds two probabilities: each regularization sample's
     distillation term is kept with ``regularization``, every other example's with ``other``, drawn afresh at
-    every step (WSL Tab. 2, 5, 7).
+    every step (WSL Tab. 2, 5, 7). A method that belongs to the batch (``dist``, ``rkd``) is not averaged over examples;
+    ``rkd`` takes the weights into its pairs and triples.
+
+    Raises:
+        ValueError: an unknown method.
+        WslSweepError: a user's own method is not found, or does not fit its weighting.
     """
 
     def __init__(self, distillation: Mapping[str, Any]) -> None:
         self.method: str = distillation["method"]
-        if self.method not in ("none", "kd"):
-            raise ValueError(f"unknown distillation method {self.method!r}: none or kd")
         self.distils = self.method != "none"
+        self.needs_features = False
         if not self.distils:
             return
+        made = make_method(distillation)
+        self._loss, self.needs_features = made.loss, made.needs_features
         self.ce_weight = float(distillation["ce_weight"])
         self.alpha = float(distillation["alpha"])
-        self.temperature = float(distillation["temperature"])
-        self.mask: Any = distillation.get("mask", "none")
-        weighting = distillation["weighting"]
-        self.kind: str = weighting["kind"]
+        temperature = distillation.get("temperature")
+        self.temperature = None if temperature is None else float(temperature)
+        weighting = distillation.get("weighting", {})
+        self.kind: str | None = weighting.get("kind")
         self.of: str | None = weighting.get("of")
         self.value: float | str | None = weighting.get("value")
         keep = distillation.get("keep", {})
@@ -72,35 +104,86 @@ class Objective:
         teacher_logits: Tensor | None,
         labels: Tensor,
         *,
+        student_features: Tensor | None = None,
+        teacher_features: Tensor | None = None,
+        epoch: int = 1,
+        epochs: int = 1,
         keeping: torch.Generator | None = None,
         permuting: torch.Generator | None = None,
     ) -> StepTerms:
-        """The loss of one batch.
-
-        Args:
-            student_logits: (B, C); the gradient goes here.
-            teacher_logits: (B, C); None without distillation.
-            labels: (B,), integers in [0, C).
-            keeping: where the probabilistic dropping is drawn from (a CPU generator).
-            permuting: where the ``permuted`` weighting is drawn from (a CPU generator).
-        """
-        student_logits = student_logits.float() if student_logits.dtype.itemsize < 4 else student_logits
+        """The loss of one batch; the arguments are those of ``Step``."""
+        student_logits = _at_least_float32(student_logits)
         cross_entropy = label_cross_entropy(student_logits, labels)
         if not self.distils:
             return StepTerms(loss=cross_entropy.mean(), cross_entropy=cross_entropy.detach())
         if teacher_logits is None:
             raise ValueError(f"method {self.method!r} needs the teacher's logits")
-        if self.mask == "none":
-            distillation = distillation_loss(student_logits, teacher_logits, self.temperature)
-        else:
-            distillation = masked_distillation_loss(student_logits, teacher_logits, labels, self.temperature, self.mask)
-        weights = soft_label_weights(
-            student_logits, teacher_logits, labels, self.kind, self.of, value=self.value, generator=permuting
+        weights = None
+        if self.kind is not None:
+            weights = soft_label_weights(
+                student_logits, teacher_logits, labels, self.kind, self.of, value=self.value, generator=permuting
+            )
+        batch = Batch(
+            student_logits,
+            teacher_logits.detach(),
+            labels,
+            weights,
+            None if student_features is None else _at_least_float32(student_features),
+            None if teacher_features is None else _at_least_float32(teacher_features.detach()),
+            epoch,
+            epochs,
         )
-        regularization = regularization_sample_mask(student_logits, teacher_logits, labels, self.temperature)
+        distillation = self._loss(batch)
+        regularization = None
+        if self.temperature is not None:
+            regularization = regularization_sample_mask(student_logits, teacher_logits, labels, self.temperature)
+        if distillation.ndim == 1:
+            loss = self._by_example(cross_entropy, distillation, weights, regularization, keeping)
+        else:
+            self._check_whole_batch()
+            loss = self.ce_weight * cross_entropy.mean() + self.alpha * distillation
+        return StepTerms(loss, cross_entropy.detach(), weights, regularization)
+
+    def step(self, step: Step) -> StepTerms:
+        """As a call, from a ``Step``."""
+        return self(
+            step.logits,
+            step.teacher_logits,
+            step.labels,
+            student_features=step.features,
+            teacher_features=step.teacher_features,
+            epoch=step.epoch,
+            epochs=step.epochs,
+            keeping=step.keeping,
+            permuting=step.permuting,
+        )
+
+    def _by_example(
+        self,
+        cross_entropy: Tensor,
+        distillation: Tensor,
+        weights: Tensor | None,
+        regularization: Tensor | None,
+        keeping: torch.Generator | None,
+    ) -> Tensor:
         if self.keep_regularization < 1.0 or self.keep_other < 1.0:
-            draw = torch.rand(len(labels), generator=keeping, dtype=torch.float32).to(weights.device)
+            assert regularization is not None
+            draw = torch.rand(len(distillation), generator=keeping, dtype=torch.float32).to(distillation.device)
             keep = torch.where(regularization, self.keep_regularization, self.keep_other)
-            distillation = distillation * (draw < keep)
-        loss = self.ce_weight * cross_entropy + self.alpha * weights * distillation
-        return StepTerms(loss.mean(), cross_entropy.detach(), weights, regularization)
+            # Not a product: a loss that is infinite where it is left out must not become NaN.
+            distillation = torch.where(draw < keep, distillation, torch.zeros_like(distillation))
+        weighted = distillation if weights is None else weights * distillation
+        return (self.ce_weight * cross_entropy + self.alpha * weighted).mean()
+
+    def _check_whole_batch(self) -> None:
+        keeps_all = self.keep_regularization == 1.0 and self.keep_other == 1.0
+        if self.method == "rkd" or (self.kind in (None, "none") and keeps_all):
+            return
+        raise WslSweepError(
+            f"{self.method} gives one loss for a batch: distillation.weighting.kind must be none and keep 1, not "
+            f"{self.kind} and {self.keep_regularization:g}, {self.keep_other:g}"
+        )
+
+
+def _at_least_float32(values: Tensor) -> Tensor:
+    return values.float() if values.dtype.itemsize < 4 else values

@@ -78,5 +78,6 @@ def build_timm(name: str, num_classes: int, in_channels: int) -> Adapted:
     if name.split(".")[0] not in known:
         raise WslSweepError(f'timm has no model called "{name}"; {did_you_mean(name, known)}')
     net: nn.Module = timm.create_model(name, pretrained=False, num_classes=num_classes, in_chans=in_channels)
-    head = net.get_classifier() if hasattr(net, "get_classifier") else None
+    classifier: Any = getattr(net, "get_classifier", None)
+    head = classifier() if callable(classifier) else None
     return Adapted(net, head if isinstance(head, nn.Linear) else None, in_channels)

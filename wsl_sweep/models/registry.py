@@ -85,4 +85,3 @@ def _build_users(name: str, num_classes: int, in_channels: int) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise WslSweepError(f'"{name}" must make a torch.nn.Module, not {type(model).__name__}')
     return model
-

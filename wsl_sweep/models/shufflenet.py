@@ -1,4 +1,4 @@
-"""ShuffleNet V1 (Zhang et al. 2018) and V2 (Ma et al. 2018) for small pictures, as public distillation code has them."""
+"""ShuffleNet V1 (Zhang et al. 2018) and V2 (Ma et al. 2018) for small pictures, as distillation code has them."""
 
 from __future__ import annotations
 
@@ -72,13 +72,13 @@ class _Split(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.half = channels // 2
-        self.conv1, self.bn1 = conv(self.half, self.half, 1), nn.BatchNorm2d(self.half)
-        self.conv2, self.bn2 = conv(self.half, self.half, 3, groups=self.half), nn.BatchNorm2d(self.half)
-        self.conv3, self.bn3 = conv(self.half, self.half, 1), nn.BatchNorm2d(self.half)
+        self.width = channels // 2
+        self.conv1, self.bn1 = conv(self.width, self.width, 1), nn.BatchNorm2d(self.width)
+        self.conv2, self.bn2 = conv(self.width, self.width, 3, groups=self.width), nn.BatchNorm2d(self.width)
+        self.conv3, self.bn3 = conv(self.width, self.width, 1), nn.BatchNorm2d(self.width)
 
     def forward(self, maps: Tensor) -> Tensor:
-        passing, worked = maps[:, : self.half], maps[:, self.half :]
+        passing, worked = maps[:, : self.width], maps[:, self.width :]
         worked = F.relu(self.bn1(self.conv1(worked)))
         worked = self.bn2(self.conv2(worked))
         worked = F.relu(self.bn3(self.conv3(worked)))

@@ -28,6 +28,9 @@ CIFAR_MODELS: tuple[str, ...] = (
 
 MODELS: tuple[str, ...] = (*(f"convnet_{width}" for width in CONVNET_WIDTHS), *CIFAR_MODELS)
 
+METHODS: tuple[str, ...] = ("none", "kd", "dkd", "dist", "rkd")
+"""What ``distillation.method`` may be, beside a user's own ``package.module:name``."""
+
 LIBRARIES_OF_MODELS: tuple[str, ...] = ("timm", "torchvision")
 
 
@@ -41,6 +44,18 @@ def model_problem(name: str) -> str | None:
     if colon:
         return f'"{name}" must have the form package.module:name, torchvision:name or timm:name'
     return f'no model is called "{name}"; {did_you_mean(name, MODELS)}; your own is package.module:name'
+
+
+def method_problem(name: str) -> str | None:
+    """What is wrong with a distillation method's name as far as it can be told without importing anything."""
+    if name in METHODS or is_import_name(name):
+        return None
+    if ":" in name:
+        return f'"{name}" must have the form package.module:name'
+    hint = did_you_mean(name, METHODS)
+    return f"must be one of {', '.join(METHODS)}, or your own package.module:name, not {name!r}" + (
+        f"; {hint}" if hint.startswith("did") else ""
+    )
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

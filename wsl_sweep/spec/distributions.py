@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from wsl_sweep.spec.catalogue import DATASETS, did_you_mean, model_problem
+from wsl_sweep.paths import cache_folder
+from wsl_sweep.spec.catalogue import DATASETS, did_you_mean, method_problem, model_problem
+from wsl_sweep.spec.recipes import RECIPES
 from wsl_sweep.spec.run import check_value, leaves
 
 KINDS: dict[str, str] = {
@@ -22,6 +25,8 @@ KINDS: dict[str, str] = {
     "logint": "[low, high]: whole numbers, uniform in the logarithm",
 }
 
+
+_TEACHER_ID = re.compile(r"[0-9a-f]{12}")
 
 MOST_VALUES = 10_000
 """A range of more values than this is not tried value by value."""
@@ -79,8 +84,17 @@ def tidy(value: float) -> float:
 
 
 def settled(path: str, value: Any) -> Any:
-    """The value as it is kept: a file by its absolute path, everything else as it is."""
-    return str(Path(value).expanduser().absolute()) if path == "teacher.checkpoint" else value
+    """The value as it is kept: a file or folder by its absolute path, everything else as it is."""
+    if path == "teacher.checkpoint":
+        return str(_checkpoint(value).absolute())
+    return str(Path(value).expanduser().absolute()) if path == "dataset.root" else value
+
+
+def _checkpoint(value: str) -> Path:
+    """A safetensors file, or, by its id, a teacher of the store."""
+    if _TEACHER_ID.fullmatch(value):
+        return cache_folder() / "teachers" / value / "weights.safetensors"
+    return Path(value).expanduser()
 
 
 def check_leaf(path: str, value: Any) -> str | None:
@@ -92,10 +106,21 @@ def check_leaf(path: str, value: Any) -> str | None:
         return model_problem(value)
     if path == "dataset.name" and value not in DATASETS:
         return f'no data set is called "{value}"; {did_you_mean(value, DATASETS)}'
+    if path == "distillation.method":
+        return method_problem(value)
+    if path == "recipe" and value not in RECIPES:
+        return f'no recipe is called "{value}"; {did_you_mean(value, RECIPES)}'
     if path == "teacher.checkpoint":
+        if _TEACHER_ID.fullmatch(value):
+            return (
+                None if _checkpoint(value).is_file() else f"no teacher has the id {value}; see wsl-sweep teacher list"
+            )
         if not value.endswith(".safetensors"):
-            return f"must be a .safetensors file, which holds nothing but tensors, not {value!r}"
-        if not Path(value).expanduser().is_file():
+            return (
+                f"must be a .safetensors file, which holds nothing but tensors, or the id of a teacher, not {value!r}; "
+                "wsl-sweep teacher import brings in a .pth file and prints its id"
+            )
+        if not _checkpoint(value).is_file():
             return f"there is no file {value}"
     return None
 

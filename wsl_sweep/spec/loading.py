@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from wsl_sweep.errors import WslSweepError
 from wsl_sweep.spec.catalogue import did_you_mean
 from wsl_sweep.spec.distributions import Distribution, check_leaf, parse_distribution, settled
-from wsl_sweep.spec.recipes import DEFAULTS, NAMED, RECIPES
+from wsl_sweep.spec.recipes import NAMED
 from wsl_sweep.spec.rules import check_rules
 from wsl_sweep.spec.run import Section, explain, leaves, section_paths
 from wsl_sweep.spec.sections import (
@@ -28,6 +28,7 @@ from wsl_sweep.spec.sections import (
     TrackingSection,
 )
 from wsl_sweep.spec.spec import Spec
+from wsl_sweep.spec.world import World, check_world
 from wsl_sweep.spec.yaml_lines import Document, Problem, read_scalar, read_yaml
 from wsl_sweep.spec.yaml_lines import Path as KeyPath
 
@@ -74,8 +75,13 @@ class CommandLine:
     name: str | None = None
 
 
-def load_spec(path: Path, command_line: CommandLine = CommandLine()) -> Spec:
+def load_spec(path: Path, command_line: CommandLine = CommandLine(), world: World | None = None) -> Spec:
     """Reads and checks a search-space file.
+
+    Args:
+        path: of the file.
+        command_line: what is said about it there.
+        world: asked for what only importing or looking at the disk can tell; None leaves that out.
 
     Raises:
         WslSweepError: the file cannot be read.
@@ -89,12 +95,18 @@ def load_spec(path: Path, command_line: CommandLine = CommandLine()) -> Spec:
         raise WslSweepError(f"{path}: no such file{hint}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise WslSweepError(f"{path}: cannot be read as UTF-8 text ({error})") from error
-    return parse_spec(text, str(path), command_line, default_name=path.stem)
+    return parse_spec(text, str(path), command_line, default_name=path.stem, world=world)
 
 
-def parse_spec(text: str, source: str, command_line: CommandLine = CommandLine(), default_name: str = "sweep") -> Spec:
+def parse_spec(
+    text: str,
+    source: str,
+    command_line: CommandLine = CommandLine(),
+    default_name: str = "sweep",
+    world: World | None = None,
+) -> Spec:
     """As ``load_spec``, from the text of a file."""
-    loader = _Loader(read_yaml(text), command_line, default_name)
+    loader = _Loader(read_yaml(text), command_line, default_name, world)
     spec = loader.load(text)
     if loader.problems or spec is None:
         raise SpecErrors(source, loader.problems)
@@ -106,6 +118,7 @@ class _Loader:
     document: Document
     command_line: CommandLine
     default_name: str
+    world: World | None = None
     problems: list[Problem] = field(default_factory=list)
     places: dict[tuple[str, ...], KeyPath] = field(default_factory=dict)
 
@@ -136,7 +149,7 @@ class _Loader:
                 self.say((key,), f'there is no section "{key}"; {did_you_mean(key, TOP_LEVEL)}')
 
         run = self._run(top.get("run"))
-        recipe = self._recipe(top)
+        recipe = run.pop("recipe", None)
         pins = self._pins()
         sections = {name: self._section(name, top) for name in SECTIONS}
         search, confirm = sections["search"], sections["confirm"]
@@ -152,9 +165,8 @@ class _Loader:
             name=self._name(top.get("name")),
             description=self._text(top, "description"),
             text=text,
-            recipe=recipe,
-            base={**DEFAULTS, **(dict(RECIPES[recipe].values) if recipe in RECIPES else {}), **run},
-            given=frozenset(run),
+            recipe=pins.get("recipe", recipe),
+            given=run,
             pins=pins,
             space=space,
             search=search,
@@ -171,9 +183,11 @@ class _Loader:
             keep=self._keep(top),
             notes=tuple(notes),
         )
-        spec = replace(spec, notes=(*notes, *_pinned_overrides(spec)))
+        spec = replace(spec, notes=(*notes, *_pinned_overrides(spec, self.command_line)))
         self._options(spec, ablation)
         check_rules(spec, top, self.say, self.say_option, self.place, clean=not self.problems)
+        if self.world is not None:
+            check_world(spec, self.world, self.say, self.say_option, self.place)
         return spec
 
     # --- single sections -------------------------------------------------------------------------------------
@@ -209,25 +223,18 @@ class _Loader:
         if not isinstance(raw, dict):
             self.say(("run",), "must be a section of keys and values")
             return {}
-        return self._overrides({key: value for key, value in raw.items() if key != "recipe"}, ("run",), ("run",))
-
-    def _recipe(self, top: Mapping[str, Any]) -> str | None:
-        run = top.get("run")
-        name = run.get("recipe") if isinstance(run, dict) else None
-        if self.command_line.recipe is not None:
-            name = self.command_line.recipe
-            if name not in RECIPES:
-                self.say_option("--recipe", f'no recipe is called "{name}"; {did_you_mean(name, RECIPES)}')
-                return None
-            return name
-        if name is not None and (not isinstance(name, str) or name not in RECIPES):
-            shown = did_you_mean(name, RECIPES) if isinstance(name, str) else "see wsl-sweep recipes"
-            self.say(("run", "recipe"), f'no recipe is called "{name}"; {shown}')
-            return None
-        return name
+        return self._overrides(raw, ("run",), ("run",))
 
     def _pins(self) -> dict[str, Any]:
+        """Of ``--set``, and the recipe of ``--recipe``, which wins over one that the file sweeps too."""
         pins: dict[str, Any] = {}
+        recipe = self.command_line.recipe
+        if recipe is not None:
+            wrong = check_leaf("recipe", recipe)
+            if wrong:
+                self.say_option("--recipe", wrong)
+            else:
+                pins["recipe"] = recipe
         for text in self.command_line.sets:
             path, equals, value_text = text.partition("=")
             path = path.strip().removeprefix("run.")
@@ -314,9 +321,12 @@ class _Loader:
                 other for other, allowed in distribution.when.items() if other in pins and pins[other] not in allowed
             ]
             if gone and leaf not in pins:
-                notes.append(f"--set pins {gone[0]} at {pins[gone[0]]!r}, where {leaf} does not exist; it is not swept")
+                option = _option(gone[0], self.command_line)
+                notes.append(
+                    f"{option} pins {gone[0]} at {pins[gone[0]]!r}, where {leaf} does not exist; it is not swept"
+                )
             elif leaf in pins:
-                notes.append(f"--set pins {leaf} at {pins[leaf]!r}; the file sweeps it")
+                notes.append(f"{_option(leaf, self.command_line)} pins {leaf} at {pins[leaf]!r}; the file sweeps it")
             else:
                 space[leaf] = distribution
         return space, notes
@@ -327,8 +337,6 @@ class _Loader:
         if path in section_paths():
             inside = [name for name in leaves() if name.startswith(f"{path}.")]
             return f"is a section; write {inside[0]}: … or another path in it"
-        if path == "recipe":
-            return "the recipe is chosen in run.recipe or with --recipe"
         if path == "run":
             return "paths go into run: leave out the word"
         return f'no such path "{path}"; {did_you_mean(path, leaves())}'
@@ -426,10 +434,15 @@ class _Loader:
             self.say_option("--seeds", "this file neither confirms nor ablates; there is nothing to repeat")
 
 
-def _pinned_overrides(spec: Spec) -> list[str]:
-    """What ``--set`` takes away from arms, variants and baselines."""
+def _option(path: str, command_line: CommandLine) -> str:
+    """The option that pins a path."""
+    return "--recipe" if path == "recipe" and command_line.recipe is not None else "--set"
+
+
+def _pinned_overrides(spec: Spec, command_line: CommandLine) -> list[str]:
+    """What the command line takes away from arms, variants and baselines."""
     return [
-        f"--set pins {path} at {value!r}; {name} sets it to {overrides[path]!r}"
+        f"{_option(path, command_line)} pins {path} at {value!r}; {name} sets it to {overrides[path]!r}"
         for path, value in spec.pins.items()
         for name, overrides in {**spec.arms, **spec.variants, **spec.baselines}.items()
         if path in overrides and overrides[path] != value

@@ -274,7 +274,7 @@ def _samples(spec: Spec, arm: str, device_kind: str) -> list[Trial]:
 
 
 def _steers(path: str) -> bool:
-    return path == "distillation.method"
+    return path in ("distillation.method", "recipe")
 
 
 def _teachers(trials: Sequence[Trial]) -> dict[str, tuple[Mapping[str, Any], Trial]]:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from wsl_sweep.spec.recipes import weighting_kind
+
 STEERING: tuple[str, ...] = (
+    "recipe",
     "dataset.name",
     "dataset.padding",
     "distillation.method",
+    "distillation.kd_weight",
     "distillation.weighting.kind",
     "optimizer.name",
     "optimizer.momentum",
@@ -22,32 +26,58 @@ STEERING: tuple[str, ...] = (
 )
 """The leaves whose values decide whether other leaves are read."""
 
+OWN_SETTINGS: dict[str, tuple[str, ...]] = {
+    "kd": ("mask",),
+    "dkd": ("target_weight", "non_target_weight", "warmup_epochs"),
+    "dist": ("inter_weight", "intra_weight"),
+    "rkd": ("distance_weight", "angle_weight", "kd_weight"),
+}
+"""What a method reads of ``distillation`` that others do not."""
+
+NO_EXAMPLE_WEIGHTS = ("dist",)
+"""Methods whose loss belongs to a batch, so that no example's part of it can be weighted."""
+
+NO_KEEPING = ("dist", "rkd")
+"""Methods of whose loss no example's part can be left out."""
+
 
 def reads(config: Mapping[str, Any]) -> set[str]:
     """The dotted paths that a training with this (flat, complete) configuration reads.
 
     ``dataset.root`` and ``teacher.checkpoint`` count as read where they are used, though an identity holds the
-    content they lead to, not the place.
+    content they lead to, not the place; ``recipe`` counts where there is one, though its values are what is read.
     """
-    paths = {f"dataset.{leaf}" for leaf in ("name", "validation_fraction", "train_fraction", "label_noise")}
-    paths |= {"dataset.padding", "dataset.flip", "dataset.views", "student.model", "precision", "seed"}
-    if config.get("dataset.padding"):
-        paths.add("dataset.padding_mode")
+    paths = {"recipe"} if config.get("recipe") else set()
+    paths |= _dataset(config) | {"student.model", "precision", "seed"}
     paths |= _optimizer("optimizer.", config) | _schedule("schedule.", config) | {"distillation.method"}
     if config.get("distillation.method") != "none":
         paths |= _distillation(config) | _teacher(config)
     return paths
 
 
+def _dataset(config: Mapping[str, Any]) -> set[str]:
+    leaves = ["name", "validation_fraction", "train_fraction", "label_noise", "padding", "flip", "views"]
+    if config.get("dataset.padding"):
+        leaves.append("padding_mode")
+    name = config.get("dataset.name")
+    if name == "image_folder":
+        leaves += ["root", "size"]
+    if name in ("cifar10", "cifar100") and config.get("dataset.root"):
+        leaves.append("root")
+    return {f"dataset.{leaf}" for leaf in leaves}
+
+
 def _distillation(config: Mapping[str, Any]) -> set[str]:
-    paths = {f"distillation.{leaf}" for leaf in ("ce_weight", "alpha", "temperature", "mask")}
-    paths |= {"distillation.weighting.kind", "distillation.keep.regularization", "distillation.keep.other"}
-    kind = config.get("distillation.weighting.kind")
-    if kind == "sigmoid":
-        paths.add("distillation.weighting.of")
-    if kind == "constant":
-        paths.add("distillation.weighting.value")
-    return paths
+    method = str(config.get("distillation.method"))
+    leaves = ["ce_weight", "alpha", *OWN_SETTINGS.get(method, ())]
+    if method != "rkd" or config.get("distillation.kd_weight"):
+        leaves.append("temperature")
+    if method not in NO_KEEPING:
+        leaves += ["keep.regularization", "keep.other"]
+    if method not in NO_EXAMPLE_WEIGHTS:
+        kind = weighting_kind(config)
+        leaves += ["weighting.kind", *{"sigmoid": ["weighting.of"], "constant": ["weighting.value"]}.get(kind, [])]
+    return {f"distillation.{leaf}" for leaf in leaves}
 
 
 def _teacher(config: Mapping[str, Any]) -> set[str]:
@@ -76,16 +106,18 @@ def _schedule(prefix: str, config: Mapping[str, Any]) -> set[str]:
     return paths
 
 
-def possible_reads(config: Mapping[str, Any], possible: Mapping[str, Sequence[Any]]) -> set[str]:
+def possible_reads(
+    complete: Callable[[Mapping[str, Any]], Mapping[str, Any]], possible: Mapping[str, Sequence[Any]]
+) -> set[str]:
     """The paths that are read under at least one assignment of the swept values.
 
     Args:
-        config: flat; what is fixed.
+        complete: from values of steering paths to the flat, complete configuration.
         possible: for each swept path some values it can take; only steering ones matter.
     """
     steering = [path for path in STEERING if path in possible]
     assignments: Iterable[tuple[Any, ...]] = itertools.product(*(possible[path] for path in steering))
     found: set[str] = set()
     for values in itertools.islice(assignments, 20_000):
-        found |= reads({**config, **dict(zip(steering, values, strict=True))})
+        found |= reads(complete(dict(zip(steering, values, strict=True))))
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from wsl_sweep.spec.run import flatten
@@ -11,6 +11,7 @@ from wsl_sweep.spec.run import flatten
 DEFAULTS: dict[str, Any] = flatten(
     {
         "dataset": {
+            "size": 32,
             "validation_fraction": 0.2,
             "train_fraction": 1.0,
             "label_noise": 0.0,
@@ -31,7 +32,15 @@ DEFAULTS: dict[str, Any] = flatten(
             "method": "kd",
             "temperature": 4.0,
             "mask": "none",
-            "weighting": {"kind": "exp", "of": "log_ratio", "value": "batch_mean"},
+            "target_weight": 1.0,
+            "non_target_weight": 8.0,
+            "warmup_epochs": 20,
+            "inter_weight": 1.0,
+            "intra_weight": 1.0,
+            "distance_weight": 25.0,
+            "angle_weight": 50.0,
+            "kd_weight": 0.0,
+            "weighting": {"of": "log_ratio", "value": "batch_mean"},
             "keep": {"regularization": 1.0, "other": 1.0},
         },
         "optimizer": {"name": "sgd", "momentum": 0.9, "nesterov": False, "weight_decay": 5e-4},
@@ -43,29 +52,51 @@ DEFAULTS: dict[str, Any] = flatten(
 """What holds where neither the recipe nor the file says otherwise."""
 
 
-def method_defaults(method: str, weighting: str) -> dict[str, float]:
-    """``ce_weight`` and ``alpha`` of a method. They belong to the method, never to the data.
+def weighting_kind(flat: Mapping[str, Any]) -> str:
+    """``distillation.weighting.kind``; where it is not given, ``exp`` (WSL) for ``kd``, ``none`` for others."""
+    given = flat.get("distillation.weighting.kind")
+    return str(given) if given is not None else ("exp" if flat.get("distillation.method") == "kd" else "none")
 
-    Weighted soft labels: 1 and 2.25 (WSL §5.2, CIFAR-100). Unweighted distillation: 1 and 1. The paper's
-    2.25 multiplies a weight below 1 and would be another method without it.
+
+def method_defaults(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """``weighting.kind``, ``ce_weight`` and ``alpha`` of a flat configuration's method, by their leaves' names.
+
+    They belong to the method, never to the data. Weighted soft labels: 1 and 2.25 (WSL §5.2, CIFAR-100); the paper's
+    2.25 multiplies a weight below 1 and would be another method without it, so unweighted distillation has 1 and 1.
+    DIST: 1 and 2 (its authors' code). All else: 1 and 1.
     """
+    method = flat.get("distillation.method")
     if method == "none":
         return {}
-    return {"ce_weight": 1.0, "alpha": 1.0 if weighting == "none" else 2.25}
+    kind = weighting_kind(flat)
+    alpha = 2.0 if method == "dist" else 2.25 if method == "kd" and kind != "none" else 1.0
+    return {"weighting.kind": kind, "ce_weight": 1.0, "alpha": alpha}
 
+
+def _method(method: str, **settings: Any) -> dict[str, Any]:
+    return {"distillation.method": method} | {f"distillation.{leaf}": value for leaf, value in settings.items()}
+
+
+_PLAIN: dict[str, Any] = {"weighting.kind": "none"}
+_WEIGHTED: dict[str, Any] = {"weighting.kind": "exp"}
 
 NAMED: dict[str, dict[str, Any]] = {
-    "ce": {"distillation.method": "none"},
-    "kd": {"distillation.method": "kd", "distillation.weighting.kind": "none"},
-    "wsl": {"distillation.method": "kd", "distillation.weighting.kind": "exp"},
-    "kd_repdistiller": {
-        "distillation.method": "kd",
-        "distillation.weighting.kind": "none",
-        "distillation.ce_weight": 0.1,
-        "distillation.alpha": 0.9,
-    },
+    "ce": _method("none"),
+    "kd": _method("kd", **_PLAIN),
+    "wsl": _method("kd", **_WEIGHTED),
+    "kd_repdistiller": _method("kd", **_PLAIN, ce_weight=0.1, alpha=0.9),
+    "dkd": _method("dkd", **_PLAIN),
+    "dist": _method("dist"),
+    "rkd": _method("rkd", **_PLAIN, kd_weight=0.0),
+    "rkd_wsl": _method("rkd", **_WEIGHTED, kd_weight=0.0),
+    "rkd_kd": _method("rkd", **_PLAIN, kd_weight=1.0),
+    "rkd_kd_wsl": _method("rkd", **_WEIGHTED, kd_weight=2.25),
 }
-"""The names that may stand wherever an arm, a variant or a baseline is named."""
+"""The names that may stand wherever an arm, a variant or a baseline is named.
+
+``rkd`` is cross-entropy and relational distillation, as in RepDistiller; ``rkd_kd`` has plain distillation beside it,
+and ``_wsl`` weighs pairs, triples and examples by soft label weights (WSL Tab. 8 does not say which it means).
+"""
 
 
 @dataclass(frozen=True)
@@ -76,29 +107,155 @@ class Recipe:
         name: as in ``run.recipe``.
         description: one line for ``wsl-sweep recipes``.
         values: by dotted path.
+        sources: dotted path, or the beginning of one up to a dot → where the value comes from.
     """
 
     name: str
     description: str
     values: Mapping[str, Any]
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+    def source(self, path: str) -> str:
+        """Where a path's value comes from; the longest beginning of the path that is named counts."""
+        for sources in (self.sources, DEFAULT_SOURCES):
+            parts = path.split(".")
+            for end in range(len(parts), 0, -1):
+                if ".".join(parts[:end]) in sources:
+                    return sources[".".join(parts[:end])]
+        return "our default"
 
 
-_DIGITS = Recipe(
-    name="digits",
-    description="scikit-learn's 1,797 handwritten digits, 8x8; trains on one core in seconds",
-    values=flatten(
-        {
-            "dataset": {"name": "digits", "validation_fraction": 0.3, "train_fraction": 0.4, "padding": 1},
-            "teacher": {
-                "model": "convnet_32",
-                "schedule": {"epochs": 60, "batch_size": 64, "milestones": [36, 48]},
-                "optimizer": {"lr": 0.05},
-            },
-            "student": {"model": "convnet_4"},
-            "schedule": {"epochs": 40, "batch_size": 64, "milestones": [24, 32]},
-            "optimizer": {"lr": 0.1},
-        }
-    ),
+DEFAULT_SOURCES: dict[str, str] = {
+    "distillation.temperature": "WSL §5.2, CIFAR-100",
+    "distillation.target_weight": "DKD's released code",
+    "distillation.non_target_weight": "DKD's released code, most CIFAR pairs",
+    "distillation.warmup_epochs": "DKD's released code",
+    "distillation.inter_weight": "DIST's released code",
+    "distillation.intra_weight": "DIST's released code",
+    "distillation.distance_weight": "RepDistiller",
+    "distillation.angle_weight": "RepDistiller",
+    "distillation.weighting.kind": "WSL eq. 6",
+    "distillation.alpha": "WSL §5.2, CIFAR-100",
+    "distillation.ce_weight": "WSL §5.2",
+    "teacher.mode": "RepDistiller; WSL's released code has train",
+}
+"""Where DEFAULTS and ``method_defaults`` come from, where they are not our own."""
+
+
+def _stand_in(name: str, description: str, teacher: str, student: str) -> Recipe:
+    """A pair of small models on scikit-learn's digits."""
+    values = {
+        "dataset": {"name": "digits", "validation_fraction": 0.3, "train_fraction": 0.4, "padding": 1},
+        "teacher": {
+            "model": teacher,
+            "schedule": {"epochs": 60, "batch_size": 64, "milestones": [36, 48]},
+            "optimizer": {"lr": 0.05},
+        },
+        "student": {"model": student},
+        "schedule": {"epochs": 40, "batch_size": 64, "milestones": [24, 32]},
+        "optimizer": {"lr": 0.1},
+    }
+    ours = "chosen by us for seconds a trial and room between student and teacher; benchmarks/RESULTS.md"
+    return Recipe(name, description, flatten(values), dict.fromkeys(values, ours))
+
+
+_SLOW_LEARNERS = ("mobilenetv2", "shufflenetv1", "shufflenetv2")
+"""Students whose learning rate is 0.01 in RepDistiller, where all others' is 0.05."""
+
+CIFAR100_PAIRS: dict[tuple[str, str], float] = {
+    ("wrn_40_2", "wrn_16_2"): 6.0,
+    ("wrn_40_2", "wrn_40_1"): 6.0,
+    ("resnet56", "resnet20"): 2.0,
+    ("resnet110", "resnet20"): 8.0,
+    ("resnet110", "resnet32"): 2.0,
+    ("resnet32x4", "resnet8x4"): 8.0,
+    ("vgg13", "vgg8"): 6.0,
+    ("vgg13", "mobilenetv2"): 6.0,
+    ("resnet50", "mobilenetv2"): 8.0,
+    ("resnet50", "vgg8"): 8.0,
+    ("resnet32x4", "shufflenetv1"): 8.0,
+    ("resnet32x4", "shufflenetv2"): 8.0,
+    ("wrn_40_2", "shufflenetv1"): 8.0,
+}
+"""(teacher, student) → DKD's non-target weight for the pair."""
+
+_REPDISTILLER = "RepDistiller's CIFAR-100 recipe"
+
+
+def _cifar100(teacher: str, student: str, non_target_weight: float) -> Recipe:
+    schedule = {"epochs": 240, "batch_size": 64, "milestones": [150, 180, 210], "decay": 0.1, "warmup_epochs": 0}
+    optimizer = {"name": "sgd", "momentum": 0.9, "nesterov": False, "weight_decay": 5e-4}
+    values = {
+        "dataset": {
+            "name": "cifar100",
+            "validation_fraction": 0.1,
+            "padding": 4,
+            "padding_mode": "zeros",
+            "flip": True,
+        },
+        "teacher": {"model": teacher, "schedule": schedule, "optimizer": {**optimizer, "lr": 0.05}},
+        "student": {"model": student},
+        "distillation": {"temperature": 4.0, "non_target_weight": non_target_weight},
+        "optimizer": {**optimizer, "lr": 0.01 if student in _SLOW_LEARNERS else 0.05},
+        "schedule": schedule,
+    }
+    pair = "CRD (RepDistiller)" if "vgg" in teacher + student or "mobilenet" in student else "WSL §5.2"
+    sources = {
+        "dataset": _REPDISTILLER,
+        "dataset.padding_mode": f"{_REPDISTILLER}; WSL's fork of overhaul-distillation has reflect",
+        "dataset.validation_fraction": "ours: nothing is chosen on the test set; the published runs had none",
+        "teacher.model": f"pair of {pair}",
+        "student.model": f"pair of {pair}",
+        "teacher.schedule": _REPDISTILLER,
+        "teacher.optimizer": _REPDISTILLER,
+        "distillation.temperature": "WSL §5.2, CIFAR-100",
+        "distillation.non_target_weight": "DKD's released code, for this pair",
+        "optimizer": _REPDISTILLER,
+        "optimizer.nesterov": f"{_REPDISTILLER}; WSL's fork of overhaul-distillation has true",
+        "schedule": _REPDISTILLER,
+    }
+    return Recipe(
+        f"cifar100/{teacher}-{student}",
+        "CIFAR-100, 240 epochs, the paper's settings",
+        flatten(values),
+        sources,
+    )
+
+
+def _image_folder() -> Recipe:
+    values = {
+        "dataset": {
+            "name": "image_folder",
+            "size": 32,
+            "validation_fraction": 0.2,
+            "padding": 4,
+            "padding_mode": "reflect",
+            "flip": True,
+        },
+        "teacher": {
+            "model": "resnet20",
+            "schedule": {"epochs": 60, "batch_size": 64, "milestones": [36, 48]},
+            "optimizer": {"lr": 0.05, "nesterov": True},
+        },
+        "student": {"model": "resnet8"},
+        "schedule": {"epochs": 60, "batch_size": 64, "milestones": [36, 48]},
+        "optimizer": {"lr": 0.05, "nesterov": True},
+    }
+    ours = "chosen by us: small enough for two cores on some thousand pictures; name larger models with --set"
+    return Recipe(
+        "image_folder",
+        "your own folder of class folders: --set dataset.root=FOLDER; small models, 32x32",
+        flatten(values),
+        dict.fromkeys(values, ours),
+    )
+
+
+_ALL = (
+    _stand_in("digits", "scikit-learn's 1,797 handwritten digits, 8x8; seconds a trial", "convnet_32", "convnet_4"),
+    _stand_in("digits/convnet_24-convnet_3", "digits, a smaller teacher and student", "convnet_24", "convnet_3"),
+    _stand_in("digits/convnet_48-convnet_6", "digits, a larger teacher and student", "convnet_48", "convnet_6"),
+    _image_folder(),
+    *(_cifar100(teacher, student, weight) for (teacher, student), weight in CIFAR100_PAIRS.items()),
 )
 
-RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (_DIGITS,)}
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in _ALL}

@@ -10,7 +10,7 @@ from typing import Any
 from wsl_sweep.spec.catalogue import did_you_mean
 from wsl_sweep.spec.distributions import Distribution
 from wsl_sweep.spec.identity import canonical_json
-from wsl_sweep.spec.reads import reads
+from wsl_sweep.spec.reads import OWN_SETTINGS, reads
 from wsl_sweep.spec.sections import METRICS, TEACHER_METRICS, TEST_METRICS
 from wsl_sweep.spec.spec import Spec
 
@@ -24,6 +24,16 @@ MOST_POINTS = 100_000
 READ_WHERE: dict[str, str] = {
     "distillation.weighting.of": "distillation.weighting.kind is sigmoid",
     "distillation.weighting.value": "distillation.weighting.kind is constant",
+    "distillation.weighting.kind": "distillation.method gives each example a loss: not under none or dist",
+    "distillation.keep.regularization": "distillation.method gives each example a loss: kd, dkd",
+    "distillation.keep.other": "distillation.method gives each example a loss: kd, dkd",
+    "distillation.temperature": "distillation.method is not none (rkd: and distillation.kd_weight is above 0)",
+    **{
+        f"distillation.{leaf}": f"distillation.method is {method}"
+        for method, leaves in OWN_SETTINGS.items()
+        for leaf in leaves
+    },
+    "dataset.size": "dataset.name is image_folder",
     "dataset.padding_mode": "dataset.padding is above 0",
     "teacher.smoothing": "teacher.label_smoothing is above 0",
     "optimizer.momentum": "optimizer.name is sgd",
@@ -31,6 +41,15 @@ READ_WHERE: dict[str, str] = {
     "schedule.decay": "schedule.milestones has any",
     "dataset.root": "the data set lies on disk",
 }
+
+NEUTRAL: dict[str, Any] = {
+    "distillation.weighting.kind": "none",
+    "distillation.mask": "none",
+    "distillation.keep.regularization": 1,
+    "distillation.keep.other": 1,
+    "distillation.kd_weight": 0,
+}
+"""Values that ask for nothing, and so may stand where nothing reads them."""
 
 
 def _where_read(path: str) -> str:
@@ -194,16 +213,28 @@ def _check_read(spec: Spec, say: Say, say_option: SayOption, place: Place) -> No
         elif path not in sweeping:
             say(place("space", path), f"nothing in this file reads {path}{_where_read(path)}")
     anyone = sweeping.union(*(spec.read_by(overrides) for overrides in spec.baselines.values()))
-    for path in sorted(spec.given - anyone):
-        say(place("run", path), f"nothing in this file reads {path}{_where_read(path)}")
+    for path in sorted(set(spec.given) - anyone):
+        if not _asks_nothing(path, spec.given[path]):
+            say(place("run", path), f"nothing in this file reads {path}{_where_read(path)}")
     for path in sorted(set(spec.pins) - anyone):
         say_option(f"--set {path}", f"nothing in this file reads it{_where_read(path)}")
     for section, named in (("variants", spec.variants), ("arms", spec.arms), ("baselines", spec.baselines)):
         for name, overrides in named.items():
-            for path in sorted(set(overrides) - anyone):
-                say(place(section, name, path), f"no arm or variant reads {path}{_where_read(path)}")
+            own = spec.read_by(overrides)
+            for path in sorted(set(overrides) - own):
+                if _asks_nothing(path, overrides[path]):
+                    continue
+                if path not in anyone:
+                    say(place(section, name, path), f"no arm or variant reads {path}{_where_read(path)}")
+                elif path in NEUTRAL:
+                    method = spec.flat_config(overrides)["distillation.method"]
+                    say(place(section, name, path), f"makes no sense under method {method}{_where_read(path)}")
             if "seed" in overrides:
                 say(place(section, name, "seed"), "all have the same seeds: see seeds:, confirm.seeds, run.seed")
+
+
+def _asks_nothing(path: str, value: Any) -> bool:
+    return path in NEUTRAL and not isinstance(value, bool) and value == NEUTRAL[path]
 
 
 def _check_complete(spec: Spec, say: Say) -> None:
@@ -234,7 +265,7 @@ def _check_distinct_arms(spec: Spec, say: Say) -> None:
     for (one, first), (other, second) in itertools.combinations(spec.arms.items(), 2):
         # Defaults that go by the method are left out: where the method is swept, they are the trial's.
         configs = [
-            {path: value for path, value in {**spec.base, **overrides, **free, **spec.pins}.items() if path in read}
+            {path: value for path, value in spec.written(overrides, free).items() if path in read}
             for overrides, read in ((first, spec.read_by(first)), (second, spec.read_by(second)))
         ]
         if canonical_json(configs[0]) == canonical_json(configs[1]):

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from wsl_sweep.spec.catalogue import did_you_mean
+from wsl_sweep.spec.catalogue import METHODS, did_you_mean
 
 
 class Section(BaseModel):
@@ -30,8 +30,11 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 class DatasetSection(Section):
     """What is learned, and how its parts are made."""
 
-    name: str | None = Field(None, description="digits: scikit-learn's 1,797 grey pictures of 8x8")
-    root: str | None = Field(None, description="folder of the data, for data sets that lie on disk")
+    name: str | None = Field(None, description="digits, cifar10, cifar100, or image_folder: a folder of class folders")
+    root: str | None = Field(None, description="folder of the data; cifar10 and cifar100 are downloaded to it")
+    size: Annotated[int, Field(ge=8, le=512)] | None = Field(
+        None, description="image_folder: pixels of a side that pictures are resized to, once"
+    )
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         None, description="how much of what is not the test part is for validation"
     )
@@ -114,13 +117,27 @@ class KeepSection(Section):
 class DistillationSection(Section):
     """What is minimised: ``ce_weight · L_ce + alpha · w · L_method``."""
 
-    method: Literal["none", "kd"] | None = Field(None, description="none is cross-entropy alone")
+    method: str | None = Field(
+        None,
+        description="none (cross-entropy alone), kd, dkd, dist, rkd, or your own: package.module:name",
+        json_schema_extra={"anyOf": [{"enum": [*METHODS, None]}, {"pattern": "^.+:.+$"}]},
+    )
     ce_weight: NonNegative | None = Field(None, description="weight of the cross-entropy")
     alpha: NonNegative | None = Field(None, description="weight of the distillation loss")
-    temperature: Positive | None = Field(None, description="τ")
+    temperature: Positive | None = Field(None, description="τ; rkd reads it where kd_weight is above 0")
     mask: Literal["none", "drop_term", "detach", "renormalised"] | None = Field(
-        None, description="leaves the true class out of the distillation loss (WSL §3.3)"
+        None, description="kd: leaves the true class out of the distillation loss (WSL §3.3)"
     )
+    target_weight: NonNegative | None = Field(None, description="dkd: of the divergence of label or not")
+    non_target_weight: NonNegative | None = Field(None, description="dkd: of the divergence over the wrong classes")
+    warmup_epochs: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="dkd: epochs over which its loss grows linearly to its full weight"
+    )
+    inter_weight: NonNegative | None = Field(None, description="dist: of the correlation of an example's classes")
+    intra_weight: NonNegative | None = Field(None, description="dist: of the correlation of a class's examples")
+    distance_weight: NonNegative | None = Field(None, description="rkd: of the distances between examples")
+    angle_weight: NonNegative | None = Field(None, description="rkd: of the angles between examples")
+    kd_weight: NonNegative | None = Field(None, description="rkd: of plain distillation beside it; 0 is without")
     weighting: WeightingSection | None = None
     keep: KeepSection | None = None
 
@@ -128,7 +145,7 @@ class DistillationSection(Section):
 class RunSection(Section):
     """One complete training."""
 
-    recipe: str | None = Field(None, description="named defaults for everything below: wsl-sweep recipes")
+    recipe: str | None = Field(None, description="named defaults for everything else: wsl-sweep recipes")
     dataset: DatasetSection | None = None
     teacher: TeacherSection | None = None
     student: StudentSection | None = None
@@ -158,7 +175,7 @@ def _without_none(field: FieldInfo) -> Any:
 
 @lru_cache(maxsize=1)
 def leaves() -> dict[str, TypeAdapter[Any]]:
-    """Every dotted path into ``run`` (but ``recipe``) with the check of its values."""
+    """Every dotted path into ``run`` with the check of its values."""
     found: dict[str, TypeAdapter[Any]] = {}
 
     def walk(section: type[Section], prefix: str) -> None:
@@ -166,7 +183,7 @@ def leaves() -> dict[str, TypeAdapter[Any]]:
             inner = _section_of(field.annotation)
             if inner is not None:
                 walk(inner, f"{prefix}{name}.")
-            elif prefix + name != "recipe":
+            else:
                 found[prefix + name] = TypeAdapter(
                     _without_none(field), config=ConfigDict(strict=True, allow_inf_nan=False)
                 )

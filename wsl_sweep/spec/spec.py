@@ -8,7 +8,7 @@ from typing import Any
 
 from wsl_sweep.spec.distributions import Distribution
 from wsl_sweep.spec.reads import possible_reads, reads
-from wsl_sweep.spec.recipes import method_defaults
+from wsl_sweep.spec.recipes import DEFAULTS, RECIPES, method_defaults
 from wsl_sweep.spec.run import nest
 from wsl_sweep.spec.sections import (
     BudgetSection,
@@ -38,9 +38,8 @@ class Spec:
         name: of the sweep.
         description: the question that it answers.
         text: the file as it was.
-        recipe: name of the recipe, or None.
-        base: defaults < recipe < run, flat; without arm, space and pins.
-        given: the paths that ``run`` itself sets.
+        recipe: name of the recipe, or None; arms, variants, the space and pins may name another.
+        given: what ``run`` itself sets, flat, without the recipe.
         pins: of ``--set``; they win over everything.
         space: swept path → distribution, without the pinned ones.
         search, confirm: their sections, or None.
@@ -54,8 +53,7 @@ class Spec:
     description: str
     text: str
     recipe: str | None
-    base: Mapping[str, Any]
-    given: frozenset[str]
+    given: Mapping[str, Any]
     pins: Mapping[str, Any]
     space: Mapping[str, Distribution]
     search: SearchSection | None
@@ -91,11 +89,20 @@ class Spec:
         """A trial's torch threads: the whole part of its CPUs, at least 1."""
         return max(1, int(self.resources.cpu))
 
+    def written(self, overrides: Mapping[str, Any], params: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Flat: defaults < recipe < run < overrides of an arm or variant < params of the space < pins.
+
+        Without the defaults that belong to a method.
+        """
+        over = {**overrides, **(params or {}), **self.pins}
+        recipe = over.get("recipe", self.recipe)
+        flat = {**DEFAULTS, **(RECIPES[recipe].values if recipe in RECIPES else {}), **self.given, **over}
+        return flat if recipe is None else {**flat, "recipe": recipe}
+
     def flat_config(self, overrides: Mapping[str, Any], params: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Complete and flat: base < overrides of an arm or variant < params of the space < pins."""
-        flat = {**self.base, **overrides, **(params or {}), **self.pins}
-        defaults = method_defaults(flat["distillation.method"], flat["distillation.weighting.kind"])
-        for leaf, value in defaults.items():
+        """As ``written``, complete: with the defaults of its method."""
+        flat = self.written(overrides, params)
+        for leaf, value in method_defaults(flat).items():
             flat.setdefault(f"distillation.{leaf}", value)
         return flat
 
@@ -120,7 +127,7 @@ class Spec:
             flat["seed"] = seed
         flat["precision"] = settle_precision(flat["precision"], device_kind)
         read = reads(flat)
-        return nest({path: flat[path] for path in sorted(read) if path in flat})
+        return nest({path: flat[path] for path in sorted(read - {"recipe"}) if path in flat})
 
     def read_by(self, overrides: Mapping[str, Any], params: Mapping[str, Any] | None = None) -> set[str]:
         """The paths that an arm, variant or baseline reads under some values of the space, ``params`` being set."""
@@ -128,14 +135,16 @@ class Spec:
         possible = {
             path: distribution.representatives() for path, distribution in self.space.items() if path not in chosen
         }
-        return possible_reads(self.flat_config(overrides, chosen), possible)
+        return possible_reads(lambda params: self.flat_config(overrides, {**chosen, **params}), possible)
 
     def most_epochs(self) -> int:
         """The longest training of the search, in epochs."""
         swept = self.space.get("schedule.epochs")
         if swept is not None:
             return int(max(swept.representatives()))
-        return max(int(self.flat_config(overrides)["schedule.epochs"]) for overrides in self.arms.values() or [{}])
+        recipes = [{"recipe": name} for name in self.space["recipe"].values] if "recipe" in self.space else [{}]
+        owners = list(self.arms.values()) or [{}]
+        return max(int(self.flat_config(o, recipe)["schedule.epochs"]) for o in owners for recipe in recipes)
 
     def space_of(self, overrides: Mapping[str, Any]) -> dict[str, Distribution]:
         """The space less what an arm or variant does not read."""

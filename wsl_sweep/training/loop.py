@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
@@ -12,8 +13,9 @@ from torch import Tensor, nn
 
 from wsl_sweep.data import Examples, VisionData
 from wsl_sweep.data.streams import stream, stream_seed
-from wsl_sweep.distill import StepTerms
+from wsl_sweep.distill import Step, StepTerms
 from wsl_sweep.errors import DivergedError
+from wsl_sweep.models import with_features
 from wsl_sweep.training.device import autocast
 from wsl_sweep.training.metrics import classification_metrics, teacher_metrics
 
@@ -24,17 +26,16 @@ Row = dict[str, float]
 
 
 class TeacherLogits(Protocol):
-    """Where a student's batches get their teacher's logits."""
+    """Where a student's batches get their teacher's logits and features."""
 
-    def training_logits(self, images: Tensor) -> Tensor:
-        """(B, C) logits of a training batch."""
+    def training_outputs(self, images: Tensor, features: bool = False) -> tuple[Tensor, Tensor | None]:
+        """(B, C) logits of a training batch and, where they are wanted, its (B, D) features."""
 
     def validation_logits(self) -> Tensor:
         """(N, C) logits of the whole validation part."""
 
 
-StepLoss = Callable[[Tensor, Tensor | None, Tensor, torch.Generator, torch.Generator], StepTerms]
-"""(logits, teacher logits, labels, keeping, permuting) -> terms."""
+StepLoss = Callable[[Step], StepTerms]
 
 
 def build_optimizer(model: nn.Module, config: Mapping[str, Any]) -> torch.optim.Optimizer:
@@ -85,6 +86,7 @@ def train_epochs(
     seed: int,
     precision: str = "float32",
     teacher: TeacherLogits | None = None,
+    features: bool = False,
     check: Callable[[], None] = lambda: None,
     section: str = "",
 ) -> Iterator[Row]:
@@ -101,7 +103,8 @@ def train_epochs(
         schedule: the resolved section.
         seed: of every stream.
         precision: of the model's forward pass: ``float32`` or ``bfloat16``.
-        teacher: needed where ``step_loss`` reads its logits.
+        teacher: needed where ``step_loss`` reads its logits or features.
+        features: whether ``step_loss`` reads features.
         check: called before each step; what it raises ends the training.
         section: where ``optimizer`` stands in ``run``, for messages: ``teacher.`` or nothing.
 
@@ -118,23 +121,26 @@ def train_epochs(
         views = data.train.draw_views(stream(seed, "views", epoch))
         # A last batch of a single example has no batch statistics.
         batches = [batch for batch in torch.split(order, batch_size) if len(batch) > 1 or batch_size == 1]
-        sums = torch.zeros(5, dtype=torch.float64, device=device)
+        sums, terms = torch.zeros(5, dtype=torch.float64, device=device), None
         model.train()
         for step, rows in enumerate(batches):
             check()
             for group in optim.param_groups:
                 group["lr"] = learning_rate(optimizer["lr"], schedule, epoch, step, len(batches))
             images, labels = data.train.views.take(rows, views[rows]), data.train.labels[rows]
-            teacher_logits = teacher.training_logits(images) if teacher else None
+            of_teacher = teacher.training_outputs(images, features) if teacher else (None, None)
             with autocast(str(device), precision):
-                logits = model(images)
+                logits, own = with_features(model, images) if features else (model(images), None)
             keeping, permuting = (stream(seed, purpose, epoch, step) for purpose in ("keeping", "permuting"))
-            terms = step_loss(logits.float(), teacher_logits, labels, keeping, permuting)
+            seen = Step(logits.float(), labels, of_teacher[0], own, of_teacher[1])
+            terms = step_loss(
+                replace(seen, epoch=epoch + 1, epochs=schedule["epochs"], keeping=keeping, permuting=permuting)
+            )
             optim.zero_grad(set_to_none=True)
             terms.loss.backward()  # type: ignore[no-untyped-call]
             optim.step()
             sums += _sums(terms, logits, labels)
-        row = _row(epoch + 1, model, data, sums, teacher, time.perf_counter() - started)
+        row = _row(epoch + 1, model, data, sums, terms, teacher, time.perf_counter() - started)
         for name in ("train/loss", "validation/loss"):
             if not math.isfinite(row[name]):
                 raise DivergedError(f"{name} became {row[name]} in epoch {epoch + 1}; lower {section}optimizer.lr")
@@ -161,13 +167,15 @@ def _row(
     model: nn.Module,
     data: VisionData,
     sums: Tensor,
+    terms: StepTerms | None,
     teacher: TeacherLogits | None,
     seconds: float,
 ) -> Row:
     loss, correct, weights, regularization, count = sums.tolist()
     row: Row = {"epoch": epoch, "train/loss": loss / count, "train/accuracy": correct / count}
-    if teacher is not None:
+    if terms is not None and terms.weights is not None:
         row["weight/mean"] = weights / count
+    if terms is not None and terms.regularization_samples is not None:
         row["regularization_samples/fraction"] = regularization / count
     logits = predict(model, data.validation)
     row |= classification_metrics(logits, data.validation.labels, "validation")

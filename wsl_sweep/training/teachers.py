@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from wsl_sweep.data import Examples
 from wsl_sweep.errors import TrialError
 from wsl_sweep.files import write_json
+from wsl_sweep.models import with_features
 from wsl_sweep.paths import cache_folder
 from wsl_sweep.training.weights import load_into, save_tensors
 
@@ -135,14 +136,13 @@ class FrozenTeacher:
         return cls(model.to(validation.labels.device), validation, mode)
 
     @torch.no_grad()
-    def training_logits(self, images: Tensor) -> Tensor:
-        """(B, C) logits of a batch; every example is one more of ``forwards``."""
+    def training_outputs(self, images: Tensor, features: bool = False) -> tuple[Tensor, Tensor | None]:
+        """(B, C) logits of a batch and, where wanted, its (B, D) features; counts each example in ``forwards``."""
         self.forwards += len(images)
         self.model.train(self.mode == "train")
         if self.mode == "train":
-            logits: Tensor = self.model(images)
-            return logits.float()
-        return self._padded(images)
+            return self._outputs(images, features)
+        return self._padded(images, features)
 
     @torch.no_grad()
     def validation_logits(self) -> Tensor:
@@ -150,19 +150,28 @@ class FrozenTeacher:
         if self._validation_logits is None:
             self.model.eval()
             rows = torch.arange(len(self._validation), device=self._validation.labels.device)
-            batches = [self._padded(self._validation.views.plain(b)) for b in torch.split(rows, TEACHER_BATCH)]
+            batches = [self._padded(self._validation.views.plain(b))[0] for b in torch.split(rows, TEACHER_BATCH)]
             self._validation_logits = torch.cat(batches)
         return self._validation_logits
 
-    def _padded(self, images: Tensor) -> Tensor:
-        """Logits computed in batches of TEACHER_BATCH, the last one padded with zeros.
+    def _outputs(self, images: Tensor, features: bool) -> tuple[Tensor, Tensor | None]:
+        if not features:
+            return self.model(images).float(), None
+        logits, seen = with_features(self.model, images)
+        return logits.float(), seen.float()
+
+    def _padded(self, images: Tensor, features: bool = False) -> tuple[Tensor, Tensor | None]:
+        """Outputs computed in batches of TEACHER_BATCH, the last one padded with zeros.
 
         Always from a fresh buffer of one layout, so that neither the number of examples nor how they lie in memory
         changes a bit.
         """
-        outputs = []
+        logits, seen = [], []
         for batch in torch.split(images, TEACHER_BATCH):
             padded = torch.zeros((TEACHER_BATCH, *batch.shape[1:]), dtype=batch.dtype, device=batch.device)
             padded[: len(batch)] = batch
-            outputs.append(self.model(padded)[: len(batch)].float())
-        return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+            of_batch, features_of_batch = self._outputs(padded, features)
+            logits.append(of_batch[: len(batch)])
+            if features_of_batch is not None:
+                seen.append(features_of_batch[: len(batch)])
+        return torch.cat(logits), torch.cat(seen) if seen else None

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from wsl_sweep.data import VisionData, load
 from wsl_sweep.data.dataset import Part, load_test
 from wsl_sweep.data.streams import stream_seed
-from wsl_sweep.distill import Objective, StepTerms, smoothed_cross_entropy
+from wsl_sweep.distill import Objective, Step, StepTerms, smoothed_cross_entropy
 from wsl_sweep.errors import WslSweepError
 from wsl_sweep.models import build
 from wsl_sweep.spec.identity import teacher_identity
@@ -77,8 +77,10 @@ def train_teacher(
         data = load(dataset, job.part, device)
         model = _fresh(config["model"], data, config["seed"], "teacher").to(device)
 
-        def step_loss(logits: Tensor, _t: Any, labels: Tensor, _k: Any, _p: Any) -> StepTerms:
-            loss = smoothed_cross_entropy(logits, labels, config["label_smoothing"], config.get("smoothing", "all"))
+        def step_loss(step: Step) -> StepTerms:
+            loss = smoothed_cross_entropy(
+                step.logits, step.labels, config["label_smoothing"], config.get("smoothing", "all")
+            )
             return StepTerms(loss.mean(), loss.detach())
 
         row: Row = {}
@@ -146,24 +148,16 @@ class TrialTraining:
         return int(self.job.config["schedule"]["epochs"])
 
     def __iter__(self) -> Iterator[Row]:
-        def step_loss(
-            logits: Tensor,
-            teacher_logits: Tensor | None,
-            labels: Tensor,
-            keeping: torch.Generator,
-            permuting: torch.Generator,
-        ) -> StepTerms:
-            return self._objective(logits, teacher_logits, labels, keeping=keeping, permuting=permuting)
-
         return train_epochs(
             self.student,
             self.data,
-            step_loss,
+            self._objective.step,
             optimizer=self.job.config["optimizer"],
             schedule=self.job.config["schedule"],
             seed=self.job.seed,
             precision=self.job.config["precision"],
             teacher=self.teacher,
+            features=self._objective.needs_features,
             check=self._check,
         )
 

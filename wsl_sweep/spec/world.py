@@ -1,0 +1,129 @@
+"""What only importing, or looking at the disk, can tell of a file; asked before anything is started."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
+
+from wsl_sweep.spec.catalogue import METHODS, model_problem
+from wsl_sweep.spec.reads import NO_EXAMPLE_WEIGHTS, NO_KEEPING
+from wsl_sweep.spec.recipes import weighting_kind
+from wsl_sweep.spec.spec import Spec
+
+Say = Callable[[tuple[str | int, ...], str], None]
+SayOption = Callable[[str, str], None]
+Place = Callable[..., tuple[str | int, ...]]
+
+ASKED = ("distillation.method", "student.model", "teacher.model", "dataset.root")
+
+MOST_ASSIGNMENTS = 2_000
+
+
+class World(Protocol):
+    """What the rules ask of what lies outside of the file. Answers are kept: each is asked once."""
+
+    def model_problem(self, name: str, dataset: Mapping[str, Any]) -> str | None:
+        """What is wrong with a model on pictures of a data set (flat ``dataset`` paths), or None."""
+
+    def has_features(self, name: str, dataset: Mapping[str, Any]) -> bool:
+        """Whether a model that is right has penultimate features."""
+
+    def method_problem(self, name: str) -> str | None:
+        """What is wrong with a user's own method, or None."""
+
+    def needs_features(self, name: str) -> bool:
+        """Whether a method that is right takes features."""
+
+    def by_example(self, name: str) -> bool:
+        """Whether a user's own method that is right gives each example a loss."""
+
+    def data_problem(self, dataset: Mapping[str, Any]) -> str | None:
+        """What is wrong with a folder of pictures, or None."""
+
+
+def check_world(spec: Spec, world: World, say: Say, say_option: SayOption, place: Place) -> None:
+    """Notes what is wrong with users' own models, methods and folders, at the places that name them."""
+    told: set[tuple[str, str]] = set()
+
+    def tell(owner: tuple[str, ...], path: str, flat: Mapping[str, Any], what: str) -> None:
+        if (path, what) in told:
+            return
+        told.add((path, what))
+        if path in spec.pins:
+            say_option(f"--set {path}", what)
+        elif path in spec.space:
+            say(place("space", path), what)
+        elif owner and path in _overrides(spec, owner):
+            say(place(*owner, path), what)
+        elif path in spec.given:
+            say(place("run", path), what)
+        else:
+            say(("run", "recipe"), f"{path}: {what}")
+
+    for owner, flat in _configurations(spec):
+        for path, what in _problems(flat, world):
+            tell(owner, path, flat, what)
+
+
+def _overrides(spec: Spec, owner: tuple[str, ...]) -> Mapping[str, Any]:
+    section, name = owner
+    found: Mapping[str, Any] = getattr(spec, section)[name]
+    return found
+
+
+def _configurations(spec: Spec) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
+    """Every combination of what is asked about, with the arm, variant or baseline that it belongs to."""
+    import itertools
+
+    asked = (*ASKED, "recipe", "dataset.name", "distillation.weighting.kind")
+    swept = [path for path in asked if path in spec.space]
+    named = {"arms": spec.arms, "variants": spec.variants, "baselines": spec.baselines}
+    owners: list[tuple[tuple[str, ...], Mapping[str, Any]]] = [
+        ((section, name), overrides) for section, group in named.items() for name, overrides in group.items()
+    ] or [((), {})]
+    for owner, overrides in owners:
+        values = [spec.space[path].representatives() for path in swept] if owner[:1] != ("baselines",) else []
+        for chosen in itertools.islice(itertools.product(*values), MOST_ASSIGNMENTS):
+            yield owner, spec.flat_config(overrides, dict(zip(swept, chosen, strict=False)))
+
+
+def _problems(flat: Mapping[str, Any], world: World) -> Iterator[tuple[str, str]]:
+    dataset = {path: value for path, value in flat.items() if path.startswith("dataset.")}
+    method = flat["distillation.method"]
+    if "dataset.name" not in dataset:
+        return
+    wrong = world.data_problem(dataset)
+    if wrong is not None:
+        yield "dataset.root", wrong
+        return
+    models = ["student.model"] + (["teacher.model"] if method != "none" else [])
+    right = []
+    for path in models:
+        name = flat.get(path)
+        if name is None or model_problem(name) is not None:
+            continue
+        wrong = world.model_problem(name, dataset)
+        if wrong is not None:
+            yield path, wrong
+        else:
+            right.append(path)
+    if method not in METHODS:
+        wrong = world.method_problem(method)
+        if wrong is not None:
+            yield "distillation.method", wrong
+            return
+        if not world.by_example(method):
+            yield from _not_by_example(flat, method)
+    if world.needs_features(method):
+        for path in right:
+            if not world.has_features(flat[path], dataset):
+                yield "distillation.method", f"{method} needs features, and {path} {flat[path]} has none"
+
+
+def _not_by_example(flat: Mapping[str, Any], method: str) -> Iterator[tuple[str, str]]:
+    what = f"{method} gives one loss for a batch, so that no example's part of it can be"
+    if weighting_kind(flat) != "none" and method not in NO_EXAMPLE_WEIGHTS:
+        yield "distillation.weighting.kind", f"{what} weighted"
+    for leaf in ("regularization", "other"):
+        if flat.get(f"distillation.keep.{leaf}", 1) != 1 and method not in NO_KEEPING:
+            yield f"distillation.keep.{leaf}", f"{what} left out"
