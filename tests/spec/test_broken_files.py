@@ -167,7 +167,7 @@ UNKNOWN_NAMES = [
         "space.student.model.choice.1",
         'no model is called "convent_8"; did you mean "convnet_8"?',
     ),
-    Broken("unknown arm", in_search("arms: [wsl, dk]"), "search.arms.1", "there is: ce, kd, wsl"),
+    Broken("unknown arm", in_search("arms: [wsl, dk]"), "search.arms.1", 'did you mean "dkd"?'),
     Broken(
         "unknown baseline",
         SEARCH + "confirm: {baselines: [ce, wls]}  # <-\n",
@@ -451,10 +451,10 @@ WRONG_SPACES = [
         "is a section, not a value; sweep a path in it: distillation.weighting.kind",
     ),
     Broken(
-        "the recipe swept",
-        in_space("recipe", "{choice: [digits]}"),
-        "space.recipe",
-        "the recipe is chosen in run.recipe or with --recipe",
+        "a recipe that is none, swept",
+        in_space("recipe", "{choice: [digits, digit]}"),
+        "space.recipe.choice.1",
+        'did you mean "digits"?',
     ),
     Broken(
         "the seed swept",

@@ -84,7 +84,7 @@ def test_set_says_so_where_it_pins_what_a_variant_sets_and_the_variant_does_not_
         ("student.model=convnet_5", "--set student.model", 'no model is called "convnet_5"'),
         ("distillation.weighting=exp", "--set distillation.weighting", "is a section; write distillation.weighting"),
         ("distillation.weighting={kid: exp}", "--set distillation.weighting.kid", "did you mean"),
-        ("recipe=digits", "--set recipe", "--recipe"),
+        ("recipe=digit", "--set recipe", 'did you mean "digits"?'),
         ("teacher.smoothing=all", "--set teacher.smoothing", "read where teacher.label_smoothing is above 0"),
     ],
 )

@@ -47,9 +47,14 @@ def plain_loss(logits: Tensor, _t: Any, labels: Tensor, _k: Any, _p: Any) -> Ste
     return StepTerms(loss.mean(), loss.detach())
 
 
+def by_parts(step_loss: Any) -> Any:
+    """A loss of (logits, teacher logits, labels, keeping, permuting) as the loop wants it."""
+    return lambda step: step_loss(step.logits, step.teacher_logits, step.labels, step.keeping, step.permuting)
+
+
 def train(model: nn.Module, on: VisionData, step_loss: Any = plain_loss, **changes: Any) -> list[Row]:
     arguments: dict[str, Any] = {"optimizer": SGD, "schedule": schedule(), "seed": 0} | changes
-    return list(train_epochs(model, on, step_loss, **arguments))
+    return list(train_epochs(model, on, by_parts(step_loss), **arguments))
 
 
 def sizes_of_steps(on: VisionData, batch_size: int) -> list[int]:
@@ -216,9 +221,9 @@ class Teacher:
         self.seen: list[Tensor] = []
         self._validation = torch.eye(3)[on.validation.labels]
 
-    def training_logits(self, images: Tensor) -> Tensor:
+    def training_outputs(self, images: Tensor, features: bool = False) -> tuple[Tensor, Tensor | None]:
         self.seen.append(images)
-        return torch.zeros(len(images), 3)
+        return torch.zeros(len(images), 3), images.flatten(1) if features else None
 
     def validation_logits(self) -> Tensor:
         return self._validation
@@ -255,7 +260,7 @@ def test_a_row_measures_the_model_as_it_is_after_the_epoch() -> None:
     on, model = data(), linear()
     teacher = Teacher(on)
     for row in train_epochs(
-        model, on, plain_loss_with_weights, optimizer=SGD, schedule=schedule(), seed=0, teacher=teacher
+        model, on, by_parts(plain_loss_with_weights), optimizer=SGD, schedule=schedule(), seed=0, teacher=teacher
     ):
         with torch.no_grad():
             logits = model(on.validation.views.plain(torch.arange(7)))
@@ -338,7 +343,9 @@ def test_a_loss_that_diverges_ends_the_training_and_names_the_epoch() -> None:
         terms = plain_loss(logits, t, labels, k, p)
         return terms if next(steps) < 4 else StepTerms(terms.loss * float("nan"), terms.cross_entropy)
 
-    rows: Iterator[Row] = train_epochs(linear(), data(), step_loss, optimizer=SGD, schedule=schedule(epochs=5), seed=0)
+    rows: Iterator[Row] = train_epochs(
+        linear(), data(), by_parts(step_loss), optimizer=SGD, schedule=schedule(epochs=5), seed=0
+    )
     assert next(rows)["epoch"] == 1
     with pytest.raises(DivergedError, match=r"train/loss became nan in epoch 2.*lr"):
         next(rows)

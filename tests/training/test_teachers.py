@@ -443,16 +443,16 @@ def teacher_and_pictures(model: str = "convnet_16", mode: str = "eval") -> tuple
 def test_a_logit_does_not_depend_on_how_many_are_in_its_batch(model: str, count: int) -> None:
     """Bit for bit: the same examples alone and within a batch of 64."""
     teacher, pictures = teacher_and_pictures(model)
-    whole = teacher.training_logits(pictures)
-    assert torch.equal(teacher.training_logits(pictures[:count]), whole[:count])
+    whole = teacher.training_outputs(pictures)[0]
+    assert torch.equal(teacher.training_outputs(pictures[:count])[0], whole[:count])
 
 
 def test_a_logit_does_not_depend_on_its_neighbours_or_its_place() -> None:
     teacher, pictures = teacher_and_pictures()
-    whole = teacher.training_logits(pictures)
+    whole = teacher.training_outputs(pictures)[0]
     order = torch.randperm(64, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(teacher.training_logits(pictures[order]), whole[order])
-    assert torch.equal(teacher.training_logits(pictures[-5:]), whole[-5:])
+    assert torch.equal(teacher.training_outputs(pictures[order])[0], whole[order])
+    assert torch.equal(teacher.training_outputs(pictures[-5:])[0], whole[-5:])
 
 
 def test_a_logit_does_not_depend_on_how_its_picture_lies_in_memory() -> None:
@@ -461,14 +461,14 @@ def test_a_logit_does_not_depend_on_how_its_picture_lies_in_memory() -> None:
     channels_first = torch.empty(pictures.shape).copy_(pictures)
     channels_last = torch.empty_strided(pictures.shape, (64, 1, 8, 1)).copy_(pictures)
     assert channels_first.stride() != channels_last.stride()
-    assert torch.equal(teacher.training_logits(channels_first), teacher.training_logits(channels_last))
+    assert torch.equal(teacher.training_outputs(channels_first)[0], teacher.training_outputs(channels_last)[0])
 
 
 def test_a_batch_of_more_than_one_size_is_cut() -> None:
     teacher, pictures = teacher_and_pictures()
     many = torch.cat([pictures, pictures[:20], pictures])
-    whole = teacher.training_logits(pictures)
-    assert torch.equal(teacher.training_logits(many), torch.cat([whole, whole[:20], whole]))
+    whole = teacher.training_outputs(pictures)[0]
+    assert torch.equal(teacher.training_outputs(many)[0], torch.cat([whole, whole[:20], whole]))
 
 
 def test_validation_logits_are_those_that_a_training_batch_would_get() -> None:
@@ -477,21 +477,21 @@ def test_validation_logits_are_those_that_a_training_batch_would_get() -> None:
     found = teacher.validation_logits()
     assert found.shape == (len(data.validation), 10)
     rows = torch.tensor([0, 77, len(data.validation) - 1])
-    assert torch.equal(found[rows], teacher.training_logits(data.validation.views.plain(rows)))
+    assert torch.equal(found[rows], teacher.training_outputs(data.validation.views.plain(rows))[0])
 
 
 def test_padding_changes_values_by_no_more_than_rounding() -> None:
     teacher, pictures = teacher_and_pictures()
     with torch.no_grad():
         plain = teacher.model.eval()(pictures[:5])
-    torch.testing.assert_close(teacher.training_logits(pictures[:5]), plain)
+    torch.testing.assert_close(teacher.training_outputs(pictures[:5])[0], plain)
 
 
 def test_a_teacher_in_eval_mode_is_never_changed() -> None:
     teacher, pictures = teacher_and_pictures()
     before = {name: tensor.clone() for name, tensor in teacher.model.state_dict().items()}
     teacher.model.train()  # whatever anybody left it in
-    logits = teacher.training_logits(pictures)
+    logits = teacher.training_outputs(pictures)[0]
     teacher.validation_logits()
     assert not logits.requires_grad
     assert logits.dtype == torch.float32
@@ -502,7 +502,7 @@ def test_a_teacher_in_eval_mode_is_never_changed() -> None:
 def test_a_teacher_in_train_mode_uses_each_batchs_own_statistics_and_its_running_ones_drift() -> None:
     teacher, pictures = teacher_and_pictures(mode="train")
     before = {name: tensor.clone() for name, tensor in teacher.model.state_dict().items()}
-    found = teacher.training_logits(pictures[:10])
+    found = teacher.training_outputs(pictures[:10])[0]
     assert teacher.model.state_dict()["body.1.num_batches_tracked"] == before["body.1.num_batches_tracked"] + 1
     assert not torch.equal(teacher.model.state_dict()["body.1.running_mean"], before["body.1.running_mean"])
     assert torch.equal(teacher.model.state_dict()["body.0.weight"], before["body.0.weight"])
@@ -510,7 +510,7 @@ def test_a_teacher_in_train_mode_uses_each_batchs_own_statistics_and_its_running
     with torch.no_grad():
         wanted = teacher.model.train()(pictures[:10])
     assert torch.equal(found, wanted)
-    assert not torch.equal(teacher.training_logits(pictures)[:10], found)  # other batch mates, other logits
+    assert not torch.equal(teacher.training_outputs(pictures)[0][:10], found)  # other batch mates, other logits
 
 
 @pytest.mark.parametrize("mode", ["eval", "train"])
@@ -528,6 +528,6 @@ def test_validation_logits_are_of_the_running_statistics_and_leave_them(mode: st
 
 def test_a_teacher_counts_the_examples_it_was_run_on() -> None:
     teacher, pictures = teacher_and_pictures()
-    teacher.training_logits(pictures)
-    teacher.training_logits(pictures[:5])
+    teacher.training_outputs(pictures)[0]
+    teacher.training_outputs(pictures[:5])[0]
     assert teacher.forwards == 69

@@ -12,17 +12,21 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from wsl_sweep.data.digits import RawData, load_digits
+from wsl_sweep.data.cifar import load_cifar
+from wsl_sweep.data.digits import load_digits
+from wsl_sweep.data.image_folder import load_image_folder
+from wsl_sweep.data.raw import Progress, RawData
+from wsl_sweep.data.statistics import mean_and_std
 from wsl_sweep.data.streams import stream
 from wsl_sweep.data.views import Views
 from wsl_sweep.errors import WslSweepError
+from wsl_sweep.image_listing import folder_stamp
+from wsl_sweep.spec.catalogue import DATASETS, did_you_mean
 
 Part = Literal["train", "train+validation"]
 
 SPLIT_SEED = 0
 """Splits, label noise and view tables belong to the data, not to a trial: the same for every seed."""
-
-_LOADERS = {"digits": load_digits}
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,7 @@ class VisionData:
         num_classes: number of classes.
         in_channels: channels of a picture.
         digest: SHA-256 (16 hex digits) of the pictures, the labels and how they were split.
+        notes: what the user should know of it: pictures that were left out, …
     """
 
     train: Examples
@@ -70,6 +75,25 @@ class VisionData:
     num_classes: int
     in_channels: int
     digest: str
+    notes: tuple[str, ...] = ()
+
+
+def prepare(config: Mapping[str, Any], progress: Progress = lambda done, of: None) -> tuple[str, ...]:
+    """Brings a data set to where ``load`` finds it at once: downloads it, or decodes its pictures.
+
+    Args:
+        config: the resolved ``dataset`` section.
+        progress: hears (done, of) while pictures are decoded.
+
+    Returns:
+        What the user should know of it.
+
+    Raises:
+        WslSweepError: the data are absent, damaged, or too few for the parts that are asked for.
+    """
+    if config["name"] == "image_folder":
+        load_image_folder(*_place(config.get("root"), config.get("size")), progress)
+    return load(config).notes
 
 
 def load(config: Mapping[str, Any], part: Part = "train", device: str = "cpu") -> VisionData:
@@ -85,20 +109,20 @@ def load(config: Mapping[str, Any], part: Part = "train", device: str = "cpu") -
     Raises:
         WslSweepError: no such data set, or a part without examples.
     """
-    return _load(json.dumps(config, sort_keys=True), part, device)
+    return _load(json.dumps(config, sort_keys=True), part, device, _stamp(config))
 
 
 def load_test(config: Mapping[str, Any], device: str = "cpu") -> Examples:
     """The test part, for the final evaluation only."""
-    raw = _raw(config["name"])
+    raw = _raw_of(config)
     _, test = _split(raw)
     return _examples(raw, test, config, device, training=False)
 
 
 @lru_cache(maxsize=4)
-def _load(config_json: str, part: Part, device: str) -> VisionData:
+def _load(config_json: str, part: Part, device: str, stamp: Any) -> VisionData:
     config: dict[str, Any] = json.loads(config_json)
-    raw = _raw(config["name"])
+    raw = _raw_of(config)
     pool, _ = _split(raw)
     train, validation = _stratified(raw.labels, pool, config["validation_fraction"], "validation")
     if part == "train+validation":
@@ -119,20 +143,44 @@ def _load(config_json: str, part: Part, device: str) -> VisionData:
         num_classes=raw.num_classes,
         in_channels=raw.images.shape[1],
         digest=hashlib.sha256(text.encode()).hexdigest()[:16],
+        notes=raw.notes,
     )
 
 
+def _raw_of(config: Mapping[str, Any]) -> RawData:
+    return _raw(config["name"], config.get("root"), config.get("size"), _stamp(config))
+
+
+def _stamp(config: Mapping[str, Any]) -> Any:
+    """Changes where a folder of pictures has changed under a process."""
+    return folder_stamp(config["root"]) if config["name"] == "image_folder" and config.get("root") else None
+
+
 @lru_cache(maxsize=2)
-def _raw(name: str) -> RawData:
-    if name not in _LOADERS:
-        raise WslSweepError(f'no data set is called "{name}"; there is: {", ".join(_LOADERS)}')
-    return _LOADERS[name]()
+def _raw(name: str, root: str | None, size: int | None, stamp: Any) -> RawData:
+    if name == "digits":
+        return load_digits()
+    if name in ("cifar10", "cifar100"):
+        return load_cifar(name, root)
+    if name == "image_folder":
+        return load_image_folder(*_place(root, size))
+    raise WslSweepError(f'no data set is called "{name}"; {did_you_mean(name, DATASETS)}')
+
+
+def _place(root: str | None, size: int | None) -> tuple[str, int]:
+    if root is None or size is None:
+        raise WslSweepError("image_folder needs dataset.root, a folder of class folders, and dataset.size")
+    return root, size
 
 
 def _split(raw: RawData) -> tuple[Tensor, Tensor]:
     """Rows of the pool (training and validation) and of the test part."""
-    pool, test = _stratified(raw.labels, torch.arange(len(raw.labels)), raw.test_fraction, "test")
-    return pool, test
+    everything = torch.arange(len(raw.labels))
+    if raw.test is None:
+        return _stratified(raw.labels, everything, raw.test_fraction, "test")
+    in_test = torch.zeros(len(raw.labels), dtype=torch.bool)
+    in_test[raw.test] = True
+    return everything[~in_test], everything[in_test]
 
 
 def _stratified(labels: Tensor, rows: Tensor, fraction: float, purpose: str) -> tuple[Tensor, Tensor]:
@@ -157,13 +205,15 @@ def _examples(raw: RawData, rows: Tensor, config: Mapping[str, Any], device: str
             f"dataset.padding: pictures of {smallest} pixels can be reflected by {smallest - 1} at most, "
             f"not by {config['padding']}; lower it, or take padding_mode: zeros"
         )
+    mean, std = _normalisation(raw)
     views = Views(
         raw.images[rows].to(device),
         padding=config["padding"] if training else 0,
         padding_mode=config.get("padding_mode", "zeros"),
         flip=config["flip"] if training else False,
-        mean=raw.mean.to(device),
-        std=raw.std.to(device),
+        mean=mean.to(device),
+        std=std.to(device),
+        scale=raw.scale,
     )
     labels, fixed = raw.labels[rows].clone(), None
     if training and config["label_noise"] > 0:
@@ -173,6 +223,13 @@ def _examples(raw: RawData, rows: Tensor, config: Mapping[str, Any], device: str
         scores = torch.rand(len(raw.labels), views.count, generator=stream(SPLIT_SEED, "views"), dtype=torch.float32)
         fixed = scores.argsort(dim=1)[rows, : config["views"]].to(device)
     return Examples(views, labels.to(device), rows.to(device), fixed)
+
+
+def _normalisation(raw: RawData) -> tuple[Tensor, Tensor]:
+    """Given, or computed over everything but the test part."""
+    if raw.mean is not None and raw.std is not None:
+        return raw.mean, raw.std
+    return mean_and_std(raw, _split(raw)[0])
 
 
 def _noisy(raw: RawData, fraction: float) -> Tensor:

@@ -23,6 +23,7 @@ class Views:
         flip: whether each crop exists mirrored too.
         mean: (C,) and
         std: (C,), for normalising after padding, as torchvision's usual order of transforms has it.
+        scale: what pictures are divided by before that; they are kept as they come, so that bytes stay bytes.
     """
 
     def __init__(
@@ -34,14 +35,14 @@ class Views:
         flip: bool,
         mean: Tensor,
         std: Tensor,
+        scale: float = 1.0,
     ) -> None:
         self.side = 2 * padding + 1
         self.count = self.side**2 * (2 if flip else 1)
         self.height, self.width = int(images.shape[2]), int(images.shape[3])
         self.identity = padding * self.side + padding
-        mode = "constant" if padding_mode == "zeros" else "reflect"
-        padded = F.pad(images, (padding,) * 4, mode=mode) if padding else images
-        self._padded = (padded - mean.view(1, -1, 1, 1)) / std.view(1, -1, 1, 1)
+        self._padded = _pad(images, padding, padding_mode)
+        self._scale, self._mean, self._std = scale, mean.view(1, -1, 1, 1), std.view(1, -1, 1, 1)
         self._rows = torch.arange(self.height, device=images.device)
         self._columns = torch.arange(self.width, device=images.device)
 
@@ -58,8 +59,22 @@ class Views:
         picked = self._padded[examples[:, None, None], :, rows[:, :, None], columns[:, None, :]]
         # A copy in any case: with one channel `contiguous` would keep strides that look like channels last, and the
         # arithmetic (and so the bits) would depend on how a batch was put together.
-        return picked.permute(0, 3, 1, 2).clone(memory_format=torch.contiguous_format)
+        pictures = picked.permute(0, 3, 1, 2).clone(memory_format=torch.contiguous_format)
+        return (pictures.to(self._mean.dtype) / self._scale - self._mean) / self._std
 
     def plain(self, examples: Tensor) -> Tensor:
         """The pictures (B, C, H, W) of ``examples`` (B,) as they are, normalised."""
         return self.take(examples, torch.full_like(examples, self.identity))
+
+
+def _pad(images: Tensor, padding: int, mode: Literal["zeros", "reflect"]) -> Tensor:
+    """(N, C, H + 2·padding, W + 2·padding); a reflection does not repeat the edge."""
+    if not padding:
+        return images
+    if mode == "zeros":
+        return F.pad(images, (padding,) * 4)
+    for axis in (2, 3):
+        size = images.shape[axis]
+        places = torch.arange(-padding, size + padding, device=images.device).abs()
+        images = images.index_select(axis, torch.where(places >= size, 2 * (size - 1) - places, places))
+    return images

@@ -83,5 +83,6 @@ def dist_loss(
 def _correlation(a: Tensor, b: Tensor) -> Tensor:
     """Pearson's correlation of each row of ``a`` with that of ``b``; 0 where one is constant."""
     a, b = a - a.mean(dim=1, keepdim=True), b - b.mean(dim=1, keepdim=True)
-    norms = torch.linalg.vector_norm(a, dim=1) * torch.linalg.vector_norm(b, dim=1)
-    return (a * b).sum(dim=1) / (norms + _CORRELATION_FLOOR)
+    norms: Tensor = torch.linalg.vector_norm(a, dim=1) * torch.linalg.vector_norm(b, dim=1)
+    correlation: Tensor = (a * b).sum(dim=1) / (norms + _CORRELATION_FLOOR)
+    return correlation

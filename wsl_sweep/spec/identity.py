@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from wsl_sweep.errors import WslSweepError
+from wsl_sweep.image_listing import list_pictures
+
 ID_DIGITS = 12
 
 
@@ -28,6 +31,17 @@ def _content(path: str) -> str:
             return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return path
+
+
+def _of_data(dataset: Mapping[str, Any]) -> dict[str, Any]:
+    """A data set as it stands in an identity: without its place; a folder of pictures by what it holds."""
+    own = {key: value for key, value in dataset.items() if key != "root"}
+    if dataset.get("name") == "image_folder" and dataset.get("root"):
+        try:
+            own["content"] = list_pictures(str(dataset["root"])).content()
+        except WslSweepError:  # not there (yet)
+            own["content"] = None
+    return own
 
 
 def _numbers_alike(value: Any) -> Any:
@@ -54,8 +68,7 @@ def teacher_identity(config: Mapping[str, Any], part: str, threads: int) -> tupl
     if own.get("checkpoint"):
         identity = {"model": own["model"], "checkpoint": _content(own["checkpoint"])}
         return short_hash(identity), identity
-    dataset = {key: value for key, value in config["dataset"].items() if key != "root"}
-    identity = {"dataset": dataset, "teacher": own, "part": part, "threads": threads}
+    identity = {"dataset": _of_data(config["dataset"]), "teacher": own, "part": part, "threads": threads}
     return short_hash(_numbers_alike(identity)), identity
 
 
@@ -67,7 +80,7 @@ def trial_id(config: Mapping[str, Any], part: str, threads: int) -> str:
     scheduler, stage, checkpointing.
     """
     own = {key: value for key, value in config.items() if key != "teacher"}
-    own["dataset"] = {key: value for key, value in config["dataset"].items() if key != "root"}
+    own["dataset"] = _of_data(config["dataset"])
     named = teacher_identity(config, part, threads)
     if named is not None:
         own["teacher"] = {"identity": named[1], "mode": config["teacher"]["mode"]}

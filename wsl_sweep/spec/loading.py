@@ -223,6 +223,8 @@ class _Loader:
         if not isinstance(raw, dict):
             self.say(("run",), "must be a section of keys and values")
             return {}
+        if self.command_line.recipe is not None:  # stands in place of the file's, right or wrong
+            raw = {key: value for key, value in raw.items() if key != "recipe"}
         return self._overrides(raw, ("run",), ("run",))
 
     def _pins(self) -> dict[str, Any]:

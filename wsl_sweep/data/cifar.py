@@ -1,0 +1,86 @@
+"""CIFAR-10 and CIFAR-100 through torchvision: downloaded once, checked by their checksums."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock
+
+from wsl_sweep.data.raw import RawData
+from wsl_sweep.errors import WslSweepError
+from wsl_sweep.paths import cache_folder
+
+STATISTICS = {"cifar100": ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))}
+"""Mean and standard deviation as RepDistiller has them; CIFAR-10's are computed."""
+
+DOWNLOAD_TIMEOUT = 30.0
+"""Seconds without an answer after which a download is given up."""
+
+
+def cifar_root(root: str | None) -> Path:
+    """Where the data lie: ``dataset.root``, or ``datasets`` in the user's cache."""
+    return Path(root).expanduser() if root else cache_folder() / "datasets"
+
+
+def load_cifar(name: str, root: str | None = None) -> RawData:
+    """``cifar10`` or ``cifar100``: 50,000 training and 10,000 test pictures of 32x32 pixels.
+
+    torchvision's own reader, which checks every file against the official checksum before it opens it, and downloads
+    what is absent with a progress bar.
+
+    Raises:
+        WslSweepError: the data are not there and cannot be downloaded, with the folder and the name of the file.
+    """
+    from torchvision.datasets import CIFAR10, CIFAR100
+
+    kind: Any = {"cifar10": CIFAR10, "cifar100": CIFAR100}[name]
+    folder = cifar_root(root)
+    try:
+        train, test = (kind(str(folder), train=part, download=False) for part in (True, False))
+    except RuntimeError:
+        _download(name, kind, folder)
+        train, test = (kind(str(folder), train=part, download=False) for part in (True, False))
+    pictures = np.concatenate([train.data, test.data])
+    images = torch.from_numpy(np.ascontiguousarray(pictures.transpose(0, 3, 1, 2)))
+    labels = torch.tensor([*train.targets, *test.targets], dtype=torch.int64)
+    mean, std = (torch.tensor(values) for values in STATISTICS[name]) if name in STATISTICS else (None, None)
+    return RawData(
+        images=images,
+        labels=labels,
+        num_classes=len(train.classes),
+        digest=hashlib.sha256(images.numpy().tobytes() + labels.numpy().tobytes()).hexdigest(),
+        mean=mean,
+        std=std,
+        test=torch.arange(len(train.data), len(pictures)),
+    )
+
+
+def _download(name: str, kind: Any, folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / f".{name}.lock"), _impatient(), contextlib.redirect_stdout(sys.stderr):
+            kind(str(folder), train=True, download=True)
+    except (OSError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise WslSweepError(
+            f"{name} is not in {folder} and cannot be downloaded ({reason}); put the file {kind.filename} there, "
+            f"or the folder {kind.base_folder} that it unpacks to, or name another folder by dataset.root"
+        ) from error
+
+
+@contextlib.contextmanager
+def _impatient() -> Iterator[None]:
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)

@@ -1,0 +1,196 @@
+"""Any folder of class folders: decoded and resized once, kept as one file in the user's cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from filelock import FileLock
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+
+from wsl_sweep.data.raw import Progress, RawData
+from wsl_sweep.errors import WslSweepError
+from wsl_sweep.files import write_json, write_whole
+from wsl_sweep.image_listing import Listing, Picture, list_pictures
+from wsl_sweep.paths import cache_folder
+
+GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F"})
+
+NAMED_AT_MOST = 5
+"""Broken pictures that are named; the rest are counted."""
+
+MEMORY_SHARE = 0.4
+"""Of the machine's memory that the pictures may take."""
+
+
+def load_image_folder(root: str, size: int, progress: Progress = lambda done, of: None) -> RawData:
+    """The pictures of ``root`` as ``list_pictures`` finds them, each cut to a square and resized to ``size`` pixels.
+
+    Grey where every picture is, else colour. What cannot be decoded is left out and told in ``notes``. The result is
+    kept in the cache, so that other processes and later sweeps do not decode again.
+
+    Args:
+        root: the folder.
+        size: pixels of a side.
+        progress: hears (done, of) while pictures are decoded.
+
+    Raises:
+        WslSweepError: no such folder, fewer than two classes, too many pictures that are broken, or more pictures
+            than memory.
+    """
+    listing = list_pictures(root)
+    _check_memory(listing, size)
+    key = hashlib.sha256(f"{listing.state()}/{size}".encode()).hexdigest()[:16]
+    folder = cache_folder() / "data" / key
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".lock"):
+            found = _read(folder, listing)
+            if found is None:
+                _decode(listing, size, folder, progress)
+                found = _read(folder, listing)
+    except OSError as error:
+        raise WslSweepError(
+            f"cannot keep the pictures of {root} in {folder}: {error.strerror or error}; "
+            "set WSL_SWEEP_CACHE to a folder that can be written"
+        ) from error
+    assert found is not None
+    return found
+
+
+def _read(folder: Path, listing: Listing) -> RawData | None:
+    """What an earlier run has left, or None."""
+    try:
+        facts = json.loads((folder / "facts.json").read_text())
+        tensors = load_file(folder / "pictures.safetensors")
+        images, labels, test = tensors["images"], tensors["labels"], tensors["test"]
+        broken: list[tuple[str, str]] = [(str(path), str(reason)) for path, reason in facts["broken"]]
+        digest, classes = str(facts["digest"]), int(facts["classes"])
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError):
+        return None
+    return RawData(
+        images=images,
+        labels=labels,
+        num_classes=classes,
+        digest=digest,
+        test=test.nonzero().squeeze(1) if bool(test.any()) else None,
+        notes=(*listing.notes, *_broken_notes(listing.root, broken), *facts["notes"]),
+    )
+
+
+def _decode(listing: Listing, size: int, folder: Path, progress: Progress) -> None:
+    good: list[Picture] = []
+    broken: list[tuple[str, str]] = []
+    grey = True
+    pixels = np.empty((len(listing.pictures), 3, size, size), dtype=np.uint8)
+    for done, (picture, result) in enumerate(_decoded(listing, size), start=1):
+        if isinstance(result, str):
+            broken.append((picture.path, result))
+        else:
+            pixels[len(good)] = result.pixels
+            grey = grey and result.grey
+            good.append(picture)
+        progress(done, len(listing.pictures))
+    if len(broken) * 2 > len(listing.pictures):
+        raise WslSweepError(
+            f"{listing.root}: {len(broken)} of {len(listing.pictures)} pictures cannot be read, the first of them "
+            f"{broken[0][0]} ({broken[0][1]})"
+        )
+    filled = sorted({picture.label for picture in good if not picture.test})
+    notes = [
+        f"{listing.root}: no picture of class {listing.classes[label]} can be read; the class is left out"
+        for label in range(len(listing.classes))
+        if label not in filled
+    ]
+    if len(filled) < 2:
+        raise WslSweepError(f"{listing.root}: readable pictures of {len(filled)} class; two or more are needed")
+    new_label = {label: index for index, label in enumerate(filled)}
+    rows = [row for row, picture in enumerate(good) if picture.label in new_label]
+    kept = pixels[: len(good)] if len(rows) == len(good) else pixels[rows]
+    if grey:
+        kept = np.ascontiguousarray(kept[:, :1])
+    labels = np.array([new_label[good[row].label] for row in rows], dtype=np.int64)
+    tensors = {
+        "images": torch.from_numpy(kept),
+        "labels": torch.from_numpy(labels),
+        "test": torch.tensor([good[row].test for row in rows], dtype=torch.bool),
+    }
+    digest = hashlib.sha256(kept.tobytes() + labels.tobytes() + tensors["test"].numpy().tobytes()).hexdigest()
+    write_whole(folder / "pictures.safetensors", save(tensors))
+    facts = {
+        "root": str(listing.root),
+        "size": size,
+        "classes": len(filled),
+        "class_names": [listing.classes[label] for label in filled],
+        "broken": broken,
+        "notes": notes,
+        "digest": digest,
+    }
+    write_json(folder / "facts.json", facts)
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    pixels: NDArray[np.uint8]
+    grey: bool
+
+
+def _decoded(listing: Listing, size: int) -> Iterator[tuple[Picture, _Decoded | str]]:
+    """Each picture with its pixels (3, size, size), or with what is wrong with it."""
+
+    def work(picture: Picture) -> _Decoded | str:
+        try:
+            with Image.open(listing.root / picture.path) as image:
+                return _square(image, size)
+        except Exception as error:  # a decoder meets anything in a broken file
+            lines = str(error).replace(str(listing.root) + os.sep, "").strip().splitlines()
+            return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as workers:
+        step = 512  # so that not all of a large folder waits in memory
+        for start in range(0, len(listing.pictures), step):
+            chunk = listing.pictures[start : start + step]
+            yield from zip(chunk, workers.map(work, chunk), strict=True)
+
+
+def _square(image: Image.Image, size: int) -> _Decoded:
+    """The picture as its camera was held, cut to the largest square in its middle, resized with antialiasing."""
+    grey = image.mode in GREY_MODES
+    if image.mode.startswith("I"):  # 16 bits and more: the upper eight
+        values = np.asarray(image).astype(np.float64)
+        image = Image.fromarray((values / 257).clip(0, 255).round().astype(np.uint8))
+    elif image.mode == "F":
+        image = Image.fromarray(np.asarray(image).clip(0, 255).round().astype(np.uint8))
+    colour = ImageOps.exif_transpose(image).convert("RGB")
+    if colour.size != (size, size):
+        colour = ImageOps.fit(colour, (size, size), method=Image.Resampling.BILINEAR)
+    return _Decoded(np.asarray(colour, dtype=np.uint8).transpose(2, 0, 1), grey)
+
+
+def _broken_notes(root: Path, broken: Sequence[tuple[str, str]]) -> list[str]:
+    if not broken:
+        return []
+    count = f"{len(broken)} pictures cannot be read and are" if len(broken) > 1 else "1 picture cannot be read and is"
+    named = ", ".join(f"{path} ({reason})" for path, reason in broken[:NAMED_AT_MOST])
+    more = f", and {len(broken) - NAMED_AT_MOST} more" if len(broken) > NAMED_AT_MOST else ""
+    return [f"{root}: {count} left out: {named}{more}"]
+
+
+def _check_memory(listing: Listing, size: int) -> None:
+    needed = len(listing.pictures) * 3 * size * size
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > MEMORY_SHARE * there:
+        raise WslSweepError(
+            f"{listing.root}: {len(listing.pictures):,} pictures of {size}x{size} take {needed / 2**30:.1f} GiB, and "
+            f"this machine has {there / 2**30:.1f}; lower dataset.size"
+        )
