@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import importlib.util
 import inspect
 import re
 import sys
@@ -46,9 +47,9 @@ def find(name: str) -> Any:
                 f'"{name}": no module is called "{error.name}"; it must be installed, or lie in the working folder or '
                 "beside the search-space file"
             ) from error
-        raise WslSweepError(f'"{name}": importing {module_name} fails: {_told(error)}') from error
+        raise WslSweepError(f'"{name}": importing {module_name} fails: {told(error)}') from error
     except (Exception, SystemExit) as error:
-        raise WslSweepError(f'"{name}": importing {module_name} fails: {_told(error)}') from error
+        raise WslSweepError(f'"{name}": importing {module_name} fails: {told(error)}') from error
     try:
         return getattr(module, attribute)
     except AttributeError as error:
@@ -58,7 +59,8 @@ def find(name: str) -> Any:
         raise WslSweepError(f'"{name}": {module_name} has nothing called "{attribute}"; {hint}') from error
 
 
-def _told(error: BaseException) -> str:
+def told(error: BaseException) -> str:
+    """An error in one line, with the place in the user's code where it was raised."""
     lines = str(error).strip().splitlines()
     where = ""
     for frame in inspect.getinnerframes(error.__traceback__) if error.__traceback__ else []:
@@ -68,17 +70,14 @@ def _told(error: BaseException) -> str:
 
 
 def source_digest(name: str) -> str | None:
-    """SHA-256 (16 hex digits) of the source file that ``package.module:name`` is written in, or None."""
-    module = importlib.import_module(name.partition(":")[0])
-    named: Any = getattr(module, name.partition(":")[2], module)
-    for one in (named, module):
-        try:
-            path = inspect.getsourcefile(one)
-        except TypeError:
-            continue
-        if path is not None and Path(path).is_file():
-            return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
-    return None
+    """SHA-256 (16 hex digits) of the source file of the module in ``package.module:name``; None where there is none."""
+    try:
+        spec = importlib.util.find_spec(name.partition(":")[0])
+        if spec is None or spec.origin is None:
+            return None
+        return hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()[:16]
+    except (ImportError, OSError, ValueError, AttributeError):
+        return None
 
 
 def arguments_for(function: Callable[..., Any], offered: Sequence[str]) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from wsl_sweep.spec.loading import CommandLine, parse_spec
 from wsl_sweep.spec.plan import make_plan
 from wsl_sweep.spec.spec import Spec
 from wsl_sweep.sweep.ledger import Ledger, fold
+from wsl_sweep.user_code import search_in
 
 
 def open_sweep(folder: Path) -> tuple[Spec, dict[str, Any]]:
@@ -24,7 +26,10 @@ def open_sweep(folder: Path) -> tuple[Spec, dict[str, Any]]:
         raise WslSweepError(f"no sweep in {folder}; sweeps in {folder.parent}: {known}") from error
     saved = plan["command_line"]
     command_line = CommandLine(**{**saved, "sets": tuple(saved["sets"])})
-    return parse_spec(text, str(folder / "sweep.yaml"), command_line, default_name=folder.name), plan
+    source = str(folder / "sweep.yaml")
+    search_in([str(Path.cwd()), *plan.get("import_folders", ())])
+    spec = parse_spec(text, source, command_line, default_name=folder.name)
+    return replace(spec, notes=(*spec.notes, *plan.get("notes", ()))), plan
 
 
 def sweep_status(folder: Path) -> str:

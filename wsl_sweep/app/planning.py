@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from wsl_sweep.app.options import RunOptions, settle_resources, storage_folder
+from wsl_sweep.app.world import LocalWorld, import_folders
 from wsl_sweep.paths import cache_folder
 from wsl_sweep.spec.identity import short_hash
 from wsl_sweep.spec.loading import CommandLine, load_spec
@@ -98,7 +99,7 @@ class Outlook:
 
 def outlook(path: Path, command_line: CommandLine = CommandLine(), options: RunOptions = RunOptions()) -> Outlook:
     """What ``run`` would do; nothing is started, torch is not imported."""
-    spec = load_spec(path, command_line)
+    spec = load_spec(path, command_line, LocalWorld(import_folders(path)))
     gpu, device_kind = settle_resources(spec, options.address)
     plan = make_plan(spec, device_kind)
     teachers = cache_folder() / "teachers"

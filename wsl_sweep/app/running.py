@@ -18,7 +18,9 @@ from typing import Any
 from wsl_sweep.app.folders import new_folder, open_sweep, sweep_status
 from wsl_sweep.app.options import Finished, RunOptions, settle_resources, storage_folder
 from wsl_sweep.app.planning import versions
+from wsl_sweep.app.preparing import prepare_data, teacher_notes
 from wsl_sweep.app.results import finish
+from wsl_sweep.app.world import LocalWorld, import_folders
 from wsl_sweep.errors import SweepError, WslSweepError
 from wsl_sweep.spec.loading import CommandLine, load_spec
 from wsl_sweep.spec.plan import Plan, make_plan
@@ -41,7 +43,9 @@ def run_sweep(path: Path, command_line: CommandLine = CommandLine(), options: Ru
             "on a cluster --storage (a folder that every node sees) and --tracking-uri (or MLFLOW_TRACKING_URI) "
             "must be given: the working folder of a job vanishes with it"
         )
-    spec = load_spec(path, command_line)
+    imports = import_folders(path)
+    spec = load_spec(path, command_line, LocalWorld(imports))
+    notes = [*prepare_data(spec), *teacher_notes(spec)]
     storage = storage_folder(options.storage)
     folder = new_folder(storage, spec.name)
     plan = {
@@ -54,6 +58,8 @@ def run_sweep(path: Path, command_line: CommandLine = CommandLine(), options: Ru
         "base": spec.flat_config({}),
         "stages": dict(make_plan(spec).stages),
         "tracking_uri": _storable_uri(spec, options),
+        "import_folders": imports,
+        "notes": notes,
         "versions": versions(),
         "host": socket.gethostname(),
     }
@@ -63,7 +69,8 @@ def run_sweep(path: Path, command_line: CommandLine = CommandLine(), options: Ru
         (folder / "plan.json").write_text(json.dumps(plan, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise WslSweepError(f"cannot write to {folder}: {error.strerror or error}; choose another --storage") from error
-    return _drive(replace(spec, name=folder.name), folder, plan, options, address)
+    spec = replace(spec, name=folder.name, notes=(*spec.notes, *notes))
+    return _drive(spec, folder, plan, options, address)
 
 
 def resume_sweep(name: str, options: RunOptions = RunOptions()) -> Finished:
@@ -76,6 +83,7 @@ def resume_sweep(name: str, options: RunOptions = RunOptions()) -> Finished:
     status = sweep_status(folder)
     if status == "finished":
         raise WslSweepError(f"{folder} is finished: there is nothing to resume; look at {folder / 'summary.json'}")
+    prepare_data(spec)
     address = options.address or os.environ.get("RAY_ADDRESS")
     return _drive(replace(spec, name=name), folder, plan, options, address)
 
@@ -148,7 +156,14 @@ def _drive(spec: Spec, folder: Path, plan: Mapping[str, Any], options: RunOption
                     writer.on_event({"event": "proposed", "time": 0.0, "trial": state.trial.to_json()})
                 hands = Hands(rows=[writer.on_rows, display.on_rows], teacher=[display.on_teacher])
                 with display.running():
-                    fit(conductor, folder, gpu=gpu, hands=hands, interrupt=interrupt)
+                    fit(
+                        conductor,
+                        folder,
+                        gpu=gpu,
+                        hands=hands,
+                        interrupt=interrupt,
+                        import_folders=plan.get("import_folders", ()),
+                    )
             except BaseException as error:
                 failure = error
                 traceback.print_exc()  # to driver.log

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from wsl_sweep.app.options import local_device_kind
+from wsl_sweep.app.preparing import LIES_ON_DISK, prepare_one
+from wsl_sweep.app.world import LocalWorld
 from wsl_sweep.spec.identity import trial_id
 from wsl_sweep.spec.loading import CommandLine, parse_spec
 
@@ -22,12 +25,18 @@ def train_once(
     """
     command_line = CommandLine(sets=sets, recipe=recipe)
     text = f"variants: {{train: {{}}}}\nresources: {{cpu: {threads}}}\n"
-    spec = parse_spec(text, "train", command_line)
+    world = LocalWorld([str(Path.cwd())])
+    spec = parse_spec(text, "train", command_line, world=world)
     device_kind = local_device_kind()
     config = spec.config(
         {}, seed=seed if seed is not None else int(spec.flat_config({})["seed"]), device_kind=device_kind
     )
     from wsl_sweep.training import Job, TeacherStore, TrialTraining
+
+    if config["dataset"]["name"] in LIES_ON_DISK:
+        for note in prepare_one(config["dataset"]):
+            if console is not None:
+                console.print(f"note: {note}", markup=False, highlight=False)
 
     def on_teacher_epoch(row: Mapping[str, float]) -> None:
         if console is not None and (int(row["epoch"]) % 10 == 0 or row["epoch"] == 1):

@@ -34,14 +34,17 @@ METHODS: tuple[str, ...] = ("none", "kd", "dkd", "dist", "rkd")
 LIBRARIES_OF_MODELS: tuple[str, ...] = ("timm", "torchvision")
 
 
+def is_library_model(name: str) -> bool:
+    """Whether a name has the form ``timm:name`` or ``torchvision:name``."""
+    library, _, inner = name.partition(":")
+    return library in LIBRARIES_OF_MODELS and bool(inner)
+
+
 def model_problem(name: str) -> str | None:
     """What is wrong with a model's name as far as it can be told without importing anything."""
-    if name in MODELS or is_import_name(name):
+    if name in MODELS or is_library_model(name) or is_import_name(name):
         return None
-    source, colon, inner = name.partition(":")
-    if colon and source in LIBRARIES_OF_MODELS and inner:
-        return None
-    if colon:
+    if ":" in name:
         return f'"{name}" must have the form package.module:name, torchvision:name or timm:name'
     return f'no model is called "{name}"; {did_you_mean(name, MODELS)}; your own is package.module:name'
 

@@ -10,6 +10,8 @@ from typing import Any
 
 from wsl_sweep.errors import WslSweepError
 from wsl_sweep.image_listing import list_pictures
+from wsl_sweep.spec.catalogue import is_library_model
+from wsl_sweep.user_code import is_import_name, source_digest
 
 ID_DIGITS = 12
 
@@ -65,8 +67,11 @@ def teacher_identity(config: Mapping[str, Any], part: str, threads: int) -> tupl
     if teacher is None:
         return None
     own = {key: value for key, value in teacher.items() if key != "mode"}
+    if is_import_name(own["model"]) and not is_library_model(own["model"]):
+        own["code"] = source_digest(own["model"])
     if own.get("checkpoint"):
-        identity = {"model": own["model"], "checkpoint": _content(own["checkpoint"])}
+        identity = {key: own[key] for key in ("model", "code") if key in own}
+        identity["checkpoint"] = _content(own["checkpoint"])
         return short_hash(identity), identity
     identity = {"dataset": _of_data(config["dataset"]), "teacher": own, "part": part, "threads": threads}
     return short_hash(_numbers_alike(identity)), identity

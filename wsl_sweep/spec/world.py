@@ -25,8 +25,8 @@ class World(Protocol):
     def model_problem(self, name: str, dataset: Mapping[str, Any]) -> str | None:
         """What is wrong with a model on pictures of a data set (flat ``dataset`` paths), or None."""
 
-    def has_features(self, name: str, dataset: Mapping[str, Any]) -> bool:
-        """Whether a model that is right has penultimate features."""
+    def features_problem(self, name: str, dataset: Mapping[str, Any]) -> str | None:
+        """Why a model that is right has no penultimate features, or None where it has."""
 
     def method_problem(self, name: str) -> str | None:
         """What is wrong with a user's own method, or None."""
@@ -116,8 +116,9 @@ def _problems(flat: Mapping[str, Any], world: World) -> Iterator[tuple[str, str]
             yield from _not_by_example(flat, method)
     if world.needs_features(method):
         for path in right:
-            if not world.has_features(flat[path], dataset):
-                yield "distillation.method", f"{method} needs features, and {path} {flat[path]} has none"
+            why = world.features_problem(flat[path], dataset)
+            if why is not None:
+                yield "distillation.method", f"{method} needs features, and {path} {flat[path]} has none: {why}"
 
 
 def _not_by_example(flat: Mapping[str, Any], method: str) -> Iterator[tuple[str, str]]:

@@ -298,6 +298,7 @@ def fit(
     gpu: float,
     hands: Hands,
     interrupt: Interrupt,
+    import_folders: Sequence[str] = (),
 ) -> None:
     """Runs the conductor's script to its end, or until an interrupt. Ray is up.
 
@@ -312,7 +313,11 @@ def fit(
     every_epoch = spec.scheduler.name != "none"
 
     def to_json(task: Task) -> str:
-        extra = {"storage": str(folder.absolute()), "every_epoch": every_epoch and task.kind == "train"}
+        extra = {
+            "storage": str(folder.absolute()),
+            "every_epoch": every_epoch and task.kind == "train",
+            "import_folders": list(import_folders),
+        }
         return json.dumps({**task.to_json(), **extra})
 
     searcher = _TuneSearcher(conductor, hands, to_json, spec.resources.concurrent, problems)

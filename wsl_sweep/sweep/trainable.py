@@ -15,6 +15,7 @@ from typing import Any
 
 from wsl_sweep.errors import TrialError, WslSweepError
 from wsl_sweep.spec.plan import Trial
+from wsl_sweep.user_code import search_in
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -36,11 +37,12 @@ def run_task(task: Mapping[str, Any], report: Report) -> None:
     an error of the device leaves the function, so that Ray takes the whole process away.
 
     Args:
-        task: a ``Task`` of the conductor as plain data, with ``storage``, ``every_epoch``.
+        task: a ``Task`` of the conductor as plain data, with ``storage``, ``every_epoch``, ``import_folders``.
         report: ``tune.report``, or what stands for it.
     """
     folder = Path(task["storage"])
     started = time.perf_counter()
+    search_in(task.get("import_folders", ()))
     log = folder / "teachers.log" if task["kind"] != "train" else trial_folder(folder, task) / "log.txt"
     with _output_to(log):
         try:
@@ -68,7 +70,7 @@ def trial_folder(sweep_folder: Path, task: Mapping[str, Any]) -> Path:
 def _train(task: Mapping[str, Any], report: Report) -> dict[str, Any]:
     from wsl_sweep.files import write_json
     from wsl_sweep.training import Job, TeacherStore, TrialTraining
-    from wsl_sweep.training.fingerprint import fingerprint
+    from wsl_sweep.training.fingerprint import fingerprint, own_code
 
     trial = Trial.from_json(task["trials"][0])
     folder = trial_folder(Path(task["storage"]), task)
@@ -102,7 +104,9 @@ def _train(task: Mapping[str, Any], report: Report) -> dict[str, Any]:
         "epochs": len(rows),
         "metrics": metrics,
         "device": training.device,
-        "fingerprint": fingerprint(training.device, training.data.digest, training.teacher_digest),
+        "fingerprint": fingerprint(
+            training.device, training.data.digest, training.teacher_digest, own_code(trial.config)
+        ),
         "report": {**rows[-1], "rows": json.dumps(unsent)},
     }
 

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import platform
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
+
+from wsl_sweep.spec.catalogue import is_library_model
+from wsl_sweep.user_code import is_import_name, source_digest
 
 ROOMS = ("distill", "models", "data", "training")
 
@@ -29,7 +34,21 @@ def library_versions() -> dict[str, str]:
     return {"python": platform.python_version(), "torch": torch.__version__}
 
 
-def fingerprint(device: str, data_digest: str, teacher_digest: str | None) -> dict[str, str | None]:
+def own_code(config: Mapping[str, Any]) -> str | None:
+    """A hash of the source of the user's own models and method in a (nested) configuration; None without any."""
+    named = [config["student"]["model"], config["distillation"]["method"]]
+    if "teacher" in config:
+        named.append(config["teacher"]["model"])
+    own = sorted({name for name in named if is_import_name(name) and not is_library_model(name)})
+    if not own:
+        return None
+    text = "".join(f"{name} {source_digest(name)}\n" for name in own)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def fingerprint(
+    device: str, data_digest: str, teacher_digest: str | None, own: str | None = None
+) -> dict[str, str | None]:
     """What must be equal, beside the trial id, for one trial to stand for another."""
     kind = torch.device(device).type
     return {
@@ -38,4 +57,5 @@ def fingerprint(device: str, data_digest: str, teacher_digest: str | None) -> di
         "device": torch.cuda.get_device_name() if kind == "cuda" else "cpu",
         "data": data_digest,
         "teacher": teacher_digest,
+        "own": own,
     }

@@ -52,6 +52,20 @@ class TeacherStore:
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
+    def cards(self) -> list[dict[str, Any]]:
+        """The cards of all teachers that are whole, the newest last."""
+        names = [path.parent.name for path in self.root.glob("*/card.json")]
+        found = [card for card in map(self.card, names) if card is not None]
+        return sorted(found, key=lambda card: (float(card.get("trained_at", 0)), str(card["teacher_id"])))
+
+    def card_of_file(self, path: Path) -> dict[str, Any] | None:
+        """The card of the teacher whose weights a file holds, wherever it lies; None for a file of unknown origin."""
+        try:
+            digest = file_digest(path)
+        except OSError:
+            return None
+        return next((card for card in self.cards() if card["sha256"] == digest), None)
+
     def weights(self, teacher_id: str) -> Path:
         """The teacher's safetensors file."""
         return self.root / teacher_id / "weights.safetensors"

@@ -98,6 +98,10 @@ def train_teacher(
         metrics = {name: value for name, value in row.items() if name != "timestamp"}
         facts = {
             "identity": identity,
+            "model": config["model"],
+            "origin": "trained here",
+            "num_classes": data.num_classes,
+            "in_channels": data.in_channels,
             "metrics": metrics,
             "seen_validation": job.part != "train",
             "data": data.digest,
