@@ -154,21 +154,134 @@ def train(
     Console().print(table)
 
 
-@app.command()
-def recipes(as_json: AsJson = False) -> None:
-    """List the recipes: named defaults for data set, models, optimizer and schedule.
+recipes_app = typer.Typer(help="Named defaults for data set, models, optimizer and schedule.", rich_markup_mode=None)
+app.add_typer(recipes_app, name="recipes")
+
+
+@recipes_app.callback(invoke_without_command=True)
+def recipes(context: typer.Context, as_json: AsJson = False) -> None:
+    """List the recipes; `recipes show NAME` prints one whole.
 
     Example: wsl-sweep recipes
     """
+    from wsl_sweep.show import show_recipes
     from wsl_sweep.spec.recipes import RECIPES
 
+    if context.invoked_subcommand is not None:
+        return
     if as_json:
         print(json.dumps({r.name: {"description": r.description, **r.values} for r in RECIPES.values()}, indent=2))
         return
-    table = Table("recipe", "teacher → student", "what it is", box=None, header_style="dim")
-    for one in RECIPES.values():
-        table.add_row(one.name, f"{one.values['teacher.model']} → {one.values['student.model']}", one.description)
-    Console().print(table)
+    show_recipes(list(RECIPES.values()))
+
+
+@recipes_app.command("show")
+def show_recipe_(
+    name: Annotated[str, typer.Argument(help="A recipe.", show_default=False)],
+    as_json: AsJson = False,
+) -> None:
+    """Print a recipe whole: every value, and where it comes from.
+
+    Example: wsl-sweep recipes show cifar100/wrn_40_2-wrn_16_2
+    """
+    from wsl_sweep.app.recipes import whole_recipe
+    from wsl_sweep.show import show_recipe
+
+    recipe, rows = whole_recipe(name)
+    if as_json:
+        values = {row.path: {"value": row.value, "source": row.source} for row in rows}
+        print(json.dumps({"name": recipe.name, "description": recipe.description, "values": values}, indent=2))
+        return
+    show_recipe(recipe, rows)
+
+
+teacher_app = typer.Typer(
+    no_args_is_help=True, help="Teachers: bring one in, train one, look at them.", rich_markup_mode=None
+)
+app.add_typer(teacher_app, name="teacher")
+
+
+@teacher_app.command("import")
+def teacher_import(
+    file: Annotated[Path, typer.Argument(help="A checkpoint: torch.save or safetensors.", show_default=False)],
+    recipe: Annotated[str, typer.Option(help="Whose data it classifies: see wsl-sweep recipes.", show_default=False)],
+    model: Annotated[str | None, typer.Option(help="Its model.  [default: the recipe's teacher]")] = None,
+    sets: Sets = None,
+    as_json: AsJson = False,
+) -> None:
+    """Bring in a published teacher; nothing in the file is run.
+
+    Example: wsl-sweep teacher import ckpt_epoch_240.pth --model wrn_40_2 --recipe cifar100/wrn_40_2-wrn_16_2
+    """
+    from wsl_sweep.app import import_teacher
+    from wsl_sweep.show import show_teacher_card
+
+    card = import_teacher(file, model, recipe, tuple(sets or ()), _say_on_stderr)
+    if as_json:
+        print(json.dumps(card, indent=2))
+        return
+    show_teacher_card(card)
+    print(f"Use it: wsl-sweep run FILE --recipe {recipe} {_with_model(card, recipe)}")
+
+
+@teacher_app.command("train")
+def teacher_train(
+    recipe: Annotated[str, typer.Option(help="Named defaults: see wsl-sweep recipes.")] = "digits",
+    sets: Sets = None,
+    part: Annotated[str, typer.Option(help="train, or train+validation.")] = "train",
+    threads: Annotated[int, typer.Option(help="Torch's threads; part of what the teacher is.", min=1)] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Train the teacher of a recipe beforehand; sweeps find it by what it is.
+
+    Example: wsl-sweep teacher train --recipe digits --set teacher.label_smoothing=0.1
+    """
+    from wsl_sweep.app import train_teacher_only
+    from wsl_sweep.show import show_teacher_card
+
+    card = train_teacher_only(recipe, tuple(sets or ()), part, threads, _say_on_stderr)
+    if as_json:
+        print(json.dumps(card, indent=2))
+        return
+    show_teacher_card(card)
+
+
+@teacher_app.command("list")
+def teacher_list(as_json: AsJson = False) -> None:
+    """List the teachers of this machine.
+
+    Example: wsl-sweep teacher list
+    """
+    from wsl_sweep.app import list_teachers
+    from wsl_sweep.show import show_teachers
+
+    cards = list_teachers()
+    if as_json:
+        print(json.dumps(cards, indent=2))
+        return
+    if not cards:
+        print("no teachers yet; a sweep trains those it needs, or: wsl-sweep teacher train")
+        return
+    show_teachers(cards)
+
+
+@teacher_app.command("show")
+def teacher_show(
+    teacher_id: Annotated[str, typer.Argument(help="A teacher's id, or how it begins.", show_default=False)],
+    as_json: AsJson = False,
+) -> None:
+    """Show what is known of a teacher.
+
+    Example: wsl-sweep teacher show 3f2a
+    """
+    from wsl_sweep.app import show_teacher
+    from wsl_sweep.show import show_teacher_card
+
+    card = show_teacher(teacher_id)
+    if as_json:
+        print(json.dumps(card, indent=2))
+        return
+    show_teacher_card(card)
 
 
 @app.command()
@@ -264,6 +377,20 @@ def _command_line(
     from wsl_sweep.spec.loading import CommandLine
 
     return CommandLine(tuple(sets or ()), recipe, trials, seeds, name)
+
+
+def _say_on_stderr(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _with_model(card: Any, recipe: str) -> str:
+    """The options that make a sweep use an imported teacher."""
+    from wsl_sweep.spec.recipes import RECIPES
+
+    checkpoint = f"--set teacher.checkpoint={card['teacher_id']}"
+    if RECIPES[recipe].values["teacher.model"] == card["model"]:
+        return checkpoint
+    return f"{checkpoint} --set teacher.model={card['model']}"
 
 
 def _end(finished: Any) -> None:

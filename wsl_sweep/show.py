@@ -10,7 +10,10 @@ from rich.console import Console
 from rich.table import Table
 
 from wsl_sweep.app import Finished, Outlook
+from wsl_sweep.app.recipes import RecipeRow
+from wsl_sweep.app.teachers import describe_teacher
 from wsl_sweep.display import duration, settings
+from wsl_sweep.spec.recipes import Recipe
 
 
 def wide_console() -> Console:
@@ -26,6 +29,49 @@ def show_sweeps(sweeps: Sequence[Mapping[str, Any]]) -> None:
         counts = ", ".join(f"{count} {name}" for name, count in sweep["trials"].items())
         planned = f" of {sweep['planned']}" if sweep["planned"] and sweep["status"] != "finished" else ""
         table.add_row(sweep["sweep"], sweep["status"], counts + planned, sweep.get("description", ""))
+    wide_console().print(table)
+
+
+def show_recipes(recipes: Sequence[Recipe]) -> None:
+    """One line a recipe."""
+    table = Table("recipe", "teacher → student", "what it is", box=None, header_style="dim")
+    for one in recipes:
+        pair = f"{one.values['teacher.model']} → {one.values['student.model']}"
+        table.add_row(one.name, pair, one.description)
+    wide_console().print(table)
+
+
+def show_recipe(recipe: Recipe, rows: Sequence[RecipeRow]) -> None:
+    """One recipe whole."""
+    console = wide_console()
+    console.print(f"{recipe.name}: {recipe.description}", markup=False)
+    table = Table("path", "value", "from", box=None, header_style="dim")
+    for row in rows:
+        table.add_row(row.path, "(yours to give)" if row.value is None else _plain(row.value), row.source)
+    console.print(table)
+
+
+def show_teachers(cards: Sequence[Mapping[str, Any]]) -> None:
+    """One line a teacher."""
+    table = Table("teacher", "model", "data", "validation", "origin", box=None, header_style="dim")
+    for card in cards:
+        accuracy = card["metrics"].get("validation/accuracy")
+        seen = "*" if card["seen_validation"] else ""
+        table.add_row(
+            card["teacher_id"], card["model"], str(card["dataset"].get("name", "")),
+            "not measured" if accuracy is None else f"{accuracy:.4f}{seen}", card["origin"],
+        )  # fmt: skip
+    console = wide_console()
+    console.print(table)
+    if any(card["seen_validation"] for card in cards):
+        console.print("* has seen the validation part")
+
+
+def show_teacher_card(card: Mapping[str, Any]) -> None:
+    """What is known of a teacher."""
+    table = Table(box=None, show_header=False)
+    for name, text in describe_teacher(card):
+        table.add_row(name, text)
     wide_console().print(table)
 
 
@@ -114,3 +160,7 @@ def show_finished(finished: Finished) -> None:
 
 def _value(value: Any) -> str:
     return ", ".join(map(_value, value)) if isinstance(value, list) else f"{value:.4f}"
+
+
+def _plain(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

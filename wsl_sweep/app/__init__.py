@@ -5,17 +5,22 @@ from wsl_sweep.app.options import Finished, RunOptions
 from wsl_sweep.app.planning import Outlook, outlook
 from wsl_sweep.app.running import resume_sweep, run_sweep, sync_sweep
 from wsl_sweep.app.single import train_once
+from wsl_sweep.app.teachers import import_teacher, list_teachers, show_teacher, train_teacher_only
 
 __all__ = [
     "Finished",
     "Outlook",
     "RunOptions",
     "find_logs",
+    "import_teacher",
     "list_sweeps",
+    "list_teachers",
     "open_sweep",
     "outlook",
     "resume_sweep",
     "run_sweep",
+    "show_teacher",
     "sync_sweep",
     "train_once",
+    "train_teacher_only",
 ]

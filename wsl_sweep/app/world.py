@@ -61,6 +61,13 @@ class LocalWorld:
             return None
         return self._once(("features", name, _shape(dataset)), lambda: _try_features(name, *_shape(dataset)))
 
+    def checkpoint_problem(self, path: str, model: str, dataset: Mapping[str, Any]) -> str | None:
+        """What is wrong with a teacher's weights file for a model that is right, or None."""
+        if dataset.get("dataset.name") not in KNOWN_SHAPES:  # how many classes is known when pictures are read
+            return None
+        shape = _shape(dataset)
+        return self._once(("checkpoint", path, model, shape), lambda: _try_checkpoint(path, model, *shape))
+
     def method_problem(self, name: str) -> str | None:
         """What is wrong with a user's own method, or None; tried on a small batch."""
         return self._method(name)[0]
@@ -115,6 +122,17 @@ def _try_model(name: str, classes: int, channels: int, size: int) -> str | None:
         shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
         return f'"{name}" gives {shape} for two pictures of {classes} classes; it must give logits (2, {classes})'
     return None
+
+
+def _try_checkpoint(path: str, model: str, classes: int, channels: int, _: int) -> str | None:
+    from wsl_sweep.training.weights import entry_problems, file_shapes, shortened
+
+    try:
+        shapes = file_shapes(Path(path))
+    except WslSweepError as error:
+        return str(error)
+    problems = entry_problems(shapes, _built(model, classes, channels).state_dict(), model)
+    return f"{path} does not hold the weights of {model}: {shortened(problems, 3)}" if problems else None
 
 
 def _try_features(name: str, classes: int, channels: int, size: int) -> str | None:

@@ -30,6 +30,14 @@ def cifar_root(root: str | None) -> Path:
     return Path(root).expanduser() if root else cache_folder() / "datasets"
 
 
+def cifar_there(name: str, root: str | None = None) -> bool:
+    """Whether the data are in their folder, unpacked or not."""
+    from torchvision.datasets import CIFAR10, CIFAR100
+
+    kind: Any = {"cifar10": CIFAR10, "cifar100": CIFAR100}[name]
+    return any((cifar_root(root) / entry).exists() for entry in (kind.base_folder, kind.filename))
+
+
 def load_cifar(name: str, root: str | None = None) -> RawData:
     """``cifar10`` or ``cifar100``: 50,000 training and 10,000 test pictures of 32x32 pixels.
 

@@ -7,12 +7,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from wsl_sweep.data.cifar import load_cifar
+from wsl_sweep.data.cifar import cifar_there, load_cifar
 from wsl_sweep.data.digits import load_digits
 from wsl_sweep.data.image_folder import load_image_folder
 from wsl_sweep.data.raw import Progress, RawData
@@ -94,6 +95,13 @@ def prepare(config: Mapping[str, Any], progress: Progress = lambda done, of: Non
     if config["name"] == "image_folder":
         load_image_folder(*_place(config.get("root"), config.get("size")), progress)
     return load(config).notes
+
+
+def available(config: Mapping[str, Any]) -> bool:
+    """Whether the data of a ``dataset`` section are on this machine, so that ``load`` downloads nothing."""
+    if config["name"] in ("cifar10", "cifar100"):
+        return cifar_there(config["name"], config.get("root"))
+    return config["name"] != "image_folder" or Path(str(config.get("root"))).is_dir()
 
 
 def load(config: Mapping[str, Any], part: Part = "train", device: str = "cpu") -> VisionData:

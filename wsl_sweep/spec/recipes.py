@@ -117,12 +117,10 @@ class Recipe:
 
     def source(self, path: str) -> str:
         """Where a path's value comes from; the longest beginning of the path that is named counts."""
-        for sources in (self.sources, DEFAULT_SOURCES):
-            parts = path.split(".")
-            for end in range(len(parts), 0, -1):
-                if ".".join(parts[:end]) in sources:
-                    return sources[".".join(parts[:end])]
-        return "our default"
+        sources = self.sources if path in self.values else DEFAULT_SOURCES
+        parts = path.split(".")
+        named = (".".join(parts[:end]) for end in range(len(parts), 0, -1))
+        return next((sources[name] for name in named if name in sources), "our default")
 
 
 DEFAULT_SOURCES: dict[str, str] = {
@@ -135,7 +133,7 @@ DEFAULT_SOURCES: dict[str, str] = {
     "distillation.distance_weight": "RepDistiller",
     "distillation.angle_weight": "RepDistiller",
     "distillation.weighting.kind": "WSL eq. 6",
-    "distillation.alpha": "WSL §5.2, CIFAR-100",
+    "distillation.alpha": "WSL §5.2, CIFAR-100; by method: 1 for unweighted kd, dkd and rkd, 2 for dist (its code)",
     "distillation.ce_weight": "WSL §5.2",
     "teacher.mode": "RepDistiller; WSL's released code has train",
 }

@@ -14,7 +14,7 @@ Say = Callable[[tuple[str | int, ...], str], None]
 SayOption = Callable[[str, str], None]
 Place = Callable[..., tuple[str | int, ...]]
 
-ASKED = ("distillation.method", "student.model", "teacher.model", "dataset.root")
+ASKED = ("distillation.method", "student.model", "teacher.model", "teacher.checkpoint", "dataset.root")
 
 MOST_ASSIGNMENTS = 2_000
 
@@ -27,6 +27,9 @@ class World(Protocol):
 
     def features_problem(self, name: str, dataset: Mapping[str, Any]) -> str | None:
         """Why a model that is right has no penultimate features, or None where it has."""
+
+    def checkpoint_problem(self, path: str, model: str, dataset: Mapping[str, Any]) -> str | None:
+        """What is wrong with a teacher's weights file for a model that is right, or None."""
 
     def method_problem(self, name: str) -> str | None:
         """What is wrong with a user's own method, or None."""
@@ -107,6 +110,11 @@ def _problems(flat: Mapping[str, Any], world: World) -> Iterator[tuple[str, str]
             yield path, wrong
         else:
             right.append(path)
+    checkpoint = flat.get("teacher.checkpoint")
+    if checkpoint is not None and "teacher.model" in right:
+        wrong = world.checkpoint_problem(checkpoint, flat["teacher.model"], dataset)
+        if wrong is not None:
+            yield "teacher.checkpoint", wrong
     if method not in METHODS:
         wrong = world.method_problem(method)
         if wrong is not None:

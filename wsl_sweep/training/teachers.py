@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 
 from wsl_sweep.data import Examples
 from wsl_sweep.errors import TrialError
-from wsl_sweep.files import write_json
+from wsl_sweep.files import file_digest, write_json
 from wsl_sweep.models import with_features
 from wsl_sweep.paths import cache_folder
 from wsl_sweep.training.weights import load_into, save_tensors
@@ -116,12 +115,6 @@ class TeacherStore:
                 shutil.rmtree(folder)
             raise
         return card
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class FrozenTeacher:

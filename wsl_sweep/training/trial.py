@@ -16,13 +16,14 @@ from wsl_sweep.data.dataset import Part, load_test
 from wsl_sweep.data.streams import stream_seed
 from wsl_sweep.distill import Objective, Step, StepTerms, smoothed_cross_entropy
 from wsl_sweep.errors import WslSweepError
+from wsl_sweep.files import file_digest
 from wsl_sweep.models import build
 from wsl_sweep.spec.identity import teacher_identity
 from wsl_sweep.training.device import pick_device, prepare_process
 from wsl_sweep.training.fingerprint import library_versions
 from wsl_sweep.training.loop import Row, predict, train_epochs
 from wsl_sweep.training.metrics import classification_metrics
-from wsl_sweep.training.teachers import FrozenTeacher, TeacherStore, file_digest
+from wsl_sweep.training.teachers import FrozenTeacher, TeacherStore
 from wsl_sweep.training.weights import build_with_seed, load_into, save_tensors
 
 Check = Callable[[], None]

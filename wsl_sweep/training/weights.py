@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
@@ -17,9 +17,18 @@ from wsl_sweep.files import write_whole
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
     """Saves tensors as safetensors, whole; returns the SHA-256 of the file."""
-    content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    content = _bytes(tensors)
     write_whole(path, content)
     return hashlib.sha256(content).hexdigest()
+
+
+def content_digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of the file that ``save_tensors`` would write."""
+    return hashlib.sha256(_bytes(tensors)).hexdigest()
+
+
+def _bytes(tensors: Mapping[str, Tensor]) -> bytes:
+    return save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
 
 
 def load_tensors(path: Path, device: str = "cpu") -> dict[str, Tensor]:
@@ -38,18 +47,36 @@ def load_into(model: nn.Module, path: Path, name: str) -> None:
     Raises WslSweepError naming what is missing, what is too much and which shapes differ.
     """
     tensors = load_tensors(path)
-    own = model.state_dict()
-    problems = [f"missing: {key}" for key in own if key not in tensors]
-    problems += [f"not in {name}: {key}" for key in tensors if key not in own]
-    problems += [
-        f"{key} is {tuple(tensors[key].shape)}, {name} has {tuple(own[key].shape)}"
-        for key in own
-        if key in tensors and tensors[key].shape != own[key].shape
-    ]
+    problems = entry_problems({key: tuple(value.shape) for key, value in tensors.items()}, model.state_dict(), name)
     if problems:
-        shown = "; ".join(problems[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
-        raise WslSweepError(f"{path} does not hold the weights of {name}: {shown}")
+        raise WslSweepError(f"{path} does not hold the weights of {name}: {shortened(problems)}")
     model.load_state_dict(tensors)
+
+
+def entry_problems(shapes: Mapping[str, tuple[int, ...]], own: Mapping[str, Tensor], name: str) -> list[str]:
+    """What differs between the entries of a file (by their shapes) and those of the model ``name``."""
+    problems = [f"missing: {key}" for key in own if key not in shapes]
+    problems += [f"not in {name}: {key}" for key in shapes if key not in own]
+    problems += [
+        f"{key} is {shapes[key]}, {name} has {tuple(own[key].shape)}"
+        for key in own
+        if key in shapes and shapes[key] != tuple(own[key].shape)
+    ]
+    return problems
+
+
+def shortened(problems: Sequence[str], most: int = 5) -> str:
+    """The first few problems, and how many more there are."""
+    return "; ".join(problems[:most]) + (f"; and {len(problems) - most} more" if len(problems) > most else "")
+
+
+def file_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Names and shapes in a safetensors file, without reading the tensors. Raises WslSweepError: not readable."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise WslSweepError(f"{path}: not a readable safetensors file ({error})") from error
 
 
 def build_with_seed(build: Callable[[], nn.Module], seed: int) -> nn.Module:

@@ -1,0 +1,204 @@
+"""Teachers by hand: bringing in a published one, training one beforehand, looking at what is there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from wsl_sweep.app.options import local_device_kind
+from wsl_sweep.app.preparing import LIES_ON_DISK, prepare_one
+from wsl_sweep.app.world import LocalWorld
+from wsl_sweep.errors import WslSweepError
+from wsl_sweep.spec.catalogue import KNOWN_SHAPES, did_you_mean
+from wsl_sweep.spec.identity import canonical_json, short_hash
+from wsl_sweep.spec.loading import CommandLine, parse_spec
+from wsl_sweep.spec.spec import Spec
+
+Say = Callable[[str], None]
+
+
+def _nothing(_: str) -> None:
+    pass
+
+
+def _spec(recipe: str, sets: tuple[str, ...], threads: int = 1) -> Spec:
+    text = f"variants: {{kd: }}\nresources: {{cpu: {threads}}}\n"
+    return parse_spec(text, "teacher", CommandLine(sets=sets, recipe=recipe), world=LocalWorld([str(Path.cwd())]))
+
+
+def import_teacher(
+    file: Path, model: str | None, recipe: str, sets: tuple[str, ...] = (), say: Say = _nothing
+) -> dict[str, Any]:
+    """Brings a published checkpoint into the store of teachers, like a trained one; returns its card.
+
+    Args:
+        file: of ``torch.save`` (RepDistiller's format, or a state dict) or safetensors.
+        model: its name; None for the recipe's teacher.
+        recipe: whose data it classifies.
+        sets: ``path=value`` on top of the recipe.
+        say: hears what is done.
+
+    Its accuracy on the validation part is measured where the data are there. It is taken to have been trained on
+    training and validation part alike, as published ones are.
+
+    Raises:
+        WslSweepError: the file, the model or the recipe is wrong, or they do not belong together.
+    """
+    if model is not None:
+        sets = (*sets, f"teacher.model={model}")
+    config = _spec(recipe, sets).config({"distillation.method": "kd"}, device_kind=local_device_kind())
+    name, dataset = str(config["teacher"]["model"]), config["dataset"]
+
+    from wsl_sweep.data import available, load
+    from wsl_sweep.files import file_digest
+    from wsl_sweep.models import build
+    from wsl_sweep.training import TeacherStore
+    from wsl_sweep.training.checkpoints import fill, read_state_dict
+    from wsl_sweep.training.weights import content_digest
+
+    tensors = read_state_dict(file)
+    there = available(dataset)
+    if there and dataset["name"] in LIES_ON_DISK:
+        for note in prepare_one(dataset):
+            say(f"note: {note}")
+    data = load(dataset) if there else None
+    if data is not None:
+        classes, channels = data.num_classes, data.in_channels
+    elif dataset["name"] in KNOWN_SHAPES:
+        classes, channels, _ = KNOWN_SHAPES[dataset["name"]]
+    else:
+        raise WslSweepError(f"the data of {recipe} are not there, so that the number of classes is not known")
+    network = build(name, classes, channels)
+    fill(network, tensors, str(file), name)
+    network.eval()
+    identity = {"model": name, "checkpoint": f"sha256:{content_digest(network.state_dict())}"}
+    metrics: dict[str, float] = {}
+    if data is not None:
+        say(f"measuring it on the {len(data.validation):,} pictures of the validation part")
+        metrics = _validation_metrics(network, data)
+    else:
+        say(f"the data of {recipe} are not there: its accuracy is not measured")
+    facts = {
+        "identity": identity,
+        "model": name,
+        "origin": f"imported from {file.name}",
+        "source_sha256": file_digest(file),
+        "recipe": recipe,
+        "dataset": {key: value for key, value in dataset.items() if key != "root"},
+        "num_classes": classes,
+        "in_channels": channels,
+        "metrics": metrics,
+        "seen_validation": True,
+        "data": None if data is None else data.digest,
+        "trained_at": time.time(),
+    }
+    store = TeacherStore()
+    card = store.ensure(short_hash(identity), lambda: (network, facts))
+    return _shown(card, store.weights(card["teacher_id"]))
+
+
+def _validation_metrics(network: Any, data: Any) -> dict[str, float]:
+    from wsl_sweep.training.loop import predict
+    from wsl_sweep.training.metrics import classification_metrics
+
+    return classification_metrics(predict(network, data.validation), data.validation.labels, "validation")
+
+
+def train_teacher_only(
+    recipe: str, sets: tuple[str, ...], part: str, threads: int, say: Say = _nothing
+) -> dict[str, Any]:
+    """Trains the teacher of a recipe, if it is not in the store yet; returns its card.
+
+    Args:
+        recipe: named defaults.
+        sets: ``path=value`` on top of it.
+        part: ``train``, or ``train+validation``.
+        threads: torch's; part of what the teacher is.
+        say: hears each tenth epoch, with an estimate of what is left.
+    """
+    if part not in ("train", "train+validation"):
+        raise WslSweepError(f"--part must be train or train+validation, not {part!r}")
+    config = _spec(recipe, sets, threads).config({}, device_kind=local_device_kind())
+    if "teacher" not in config:
+        raise WslSweepError("no teacher is read here: distillation.method is none")
+    if config["teacher"].get("checkpoint"):
+        raise WslSweepError("teacher.checkpoint names a teacher that is there already")
+    from wsl_sweep.training import Job, TeacherStore, train_teacher
+
+    if config["dataset"]["name"] in LIES_ON_DISK:
+        for note in prepare_one(config["dataset"]):
+            say(f"note: {note}")
+    epochs = int(config["teacher"]["schedule"]["epochs"])
+
+    def on_epoch(row: Mapping[str, float]) -> None:
+        epoch = int(row["epoch"])
+        if epoch % 10 == 0 or epoch in (1, epochs):
+            left = row["train/seconds"] / epoch * (epochs - epoch)
+            accuracy = row["validation/accuracy"]
+            say(f"epoch {epoch}/{epochs}: validation/accuracy {accuracy:.4f}; {left:.0f} s left")
+
+    job = Job(config, "train" if part == "train" else "train+validation", threads)
+    named = job.teacher()
+    store = TeacherStore()
+    if named is not None and store.card(named[0]) is not None:
+        say(f"teacher {named[0]} is there already")
+    card = train_teacher(job, store, on_epoch=on_epoch)
+    assert card is not None
+    return _shown(card, store.weights(card["teacher_id"]))
+
+
+def list_teachers() -> list[dict[str, Any]]:
+    """The cards of all teachers in the store, with where their weights lie; the newest last."""
+    from wsl_sweep.training import TeacherStore
+
+    store = TeacherStore()
+    return [_shown(card, store.weights(card["teacher_id"])) for card in store.cards()]
+
+
+def show_teacher(teacher_id: str) -> dict[str, Any]:
+    """The card of one teacher, by its id or how it begins. Raises WslSweepError: none, or several."""
+    cards = list_teachers()
+    found = [card for card in cards if teacher_id and card["teacher_id"].startswith(teacher_id)]
+    if len(found) == 1:
+        return found[0]
+    known = [card["teacher_id"] for card in cards]
+    if found:
+        raise WslSweepError(f"several teachers begin with {teacher_id}: {', '.join(c['teacher_id'] for c in found)}")
+    hint = did_you_mean(teacher_id, known) if known else "there is none yet: wsl-sweep teacher train"
+    raise WslSweepError(f'no teacher has the id "{teacher_id}"; {hint}')
+
+
+def _shown(card: Mapping[str, Any], weights: Path) -> dict[str, Any]:
+    """A card with what older ones do not say outright."""
+    own: Mapping[str, Any] = card["identity"].get("teacher", {})
+    return {
+        "model": own.get("model", card["identity"].get("model")),
+        "origin": "trained here",
+        "dataset": card["identity"].get("dataset", {}),
+        **card,
+        "weights": str(weights),
+    }
+
+
+def describe_teacher(card: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """A card as pairs of name and text, for a table."""
+    identity = card["identity"]
+    teacher = identity.get("teacher", {})
+    rows = [
+        ("id", card["teacher_id"]),
+        ("model", f"{card['model']}, {card['parameters']:,} parameters"),
+        ("origin", card["origin"]),
+        ("data", canonical_json({**card["dataset"]})),
+        ("has seen the validation part", "yes" if card["seen_validation"] else "no"),
+    ]
+    rows += [(name, f"{value:.4f}") for name, value in card["metrics"].items() if name != "epoch"]
+    rows += [(f"teacher.{key}", canonical_json(value)) for key, value in teacher.items() if key != "model"]
+    rows += [("trained at" if teacher else "imported at", _when(card.get("trained_at")))]
+    rows += [("weights", card["weights"]), ("sha256", card["sha256"])]
+    return rows
+
+
+def _when(seconds: Any) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(float(seconds))) if seconds else "unknown"
