@@ -61,6 +61,7 @@ def test_a_fingerprint_says_code_library_device_data_and_teacher() -> None:
         "device": "cpu",
         "data": "d" * 16,
         "teacher": "t" * 64,
+        "own": None,
     }
     assert fingerprint("cpu", "d" * 16, None)["teacher"] is None
 
