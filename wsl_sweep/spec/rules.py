@@ -24,9 +24,9 @@ MOST_POINTS = 100_000
 READ_WHERE: dict[str, str] = {
     "distillation.weighting.of": "distillation.weighting.kind is sigmoid",
     "distillation.weighting.value": "distillation.weighting.kind is constant",
-    "distillation.weighting.kind": "distillation.method gives each example a loss: not under none or dist",
-    "distillation.keep.regularization": "distillation.method gives each example a loss: kd, dkd",
-    "distillation.keep.other": "distillation.method gives each example a loss: kd, dkd",
+    "distillation.weighting.kind": "distillation.method weighs examples: not under none and dist",
+    "distillation.keep.regularization": "distillation.method gives each example a loss: kd, dkd, your own",
+    "distillation.keep.other": "distillation.method gives each example a loss: kd, dkd, your own",
     "distillation.temperature": "distillation.method is not none (rkd: and distillation.kd_weight is above 0)",
     **{
         f"distillation.{leaf}": f"distillation.method is {method}"
