@@ -15,7 +15,7 @@ from typing import Any
 from wsl_sweep.app.options import RunOptions, settle_resources, storage_folder
 from wsl_sweep.app.world import LocalWorld, import_folders
 from wsl_sweep.paths import cache_folder
-from wsl_sweep.spec.identity import short_hash
+from wsl_sweep.spec.identity import data_identity, short_hash
 from wsl_sweep.spec.loading import CommandLine, load_spec
 from wsl_sweep.spec.plan import Plan, make_plan
 from wsl_sweep.spec.spec import Spec
@@ -45,7 +45,7 @@ def _times_file() -> Path:
 def _time_key(config: Mapping[str, Any], threads: int) -> str:
     """Trials that take equally long an epoch: same data, models, method, batch, precision and threads."""
     parts = {
-        "dataset": {key: value for key, value in config["dataset"].items() if key != "root"},
+        "dataset": data_identity(config["dataset"]),
         "student": config["student"]["model"],
         "teacher": config.get("teacher", {}).get("model"),
         "method": config["distillation"]["method"],

@@ -88,7 +88,7 @@ def teacher_notes(spec: Spec) -> list[str]:
             )
         elif card["seen_validation"]:
             notes.append(
-                f"teacher {card['teacher_id']} ({card['model']}, {card['origin']}) has seen the validation part: "
+                f"teacher {card['teacher_id']} ({card.get('origin', 'trained here')}) has seen the validation part: "
                 "validation metrics flatter the students that follow it"
             )
     return notes

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from wsl_sweep.data.cifar import cifar_there, load_cifar
 from wsl_sweep.data.digits import load_digits
-from wsl_sweep.data.image_folder import load_image_folder
 from wsl_sweep.data.raw import Progress, RawData
 from wsl_sweep.data.statistics import mean_and_std
 from wsl_sweep.data.streams import stream
@@ -93,7 +92,7 @@ def prepare(config: Mapping[str, Any], progress: Progress = lambda done, of: Non
         WslSweepError: the data are absent, damaged, or too few for the parts that are asked for.
     """
     if config["name"] == "image_folder":
-        load_image_folder(*_place(config.get("root"), config.get("size")), progress)
+        _pictures(config.get("root"), config.get("size"), progress)
     return load(config).notes
 
 
@@ -171,14 +170,16 @@ def _raw(name: str, root: str | None, size: int | None, stamp: Any) -> RawData:
     if name in ("cifar10", "cifar100"):
         return load_cifar(name, root)
     if name == "image_folder":
-        return load_image_folder(*_place(root, size))
+        return _pictures(root, size)
     raise WslSweepError(f'no data set is called "{name}"; {did_you_mean(name, DATASETS)}')
 
 
-def _place(root: str | None, size: int | None) -> tuple[str, int]:
+def _pictures(root: str | None, size: int | None, progress: Progress = lambda done, of: None) -> RawData:
+    from wsl_sweep.data.image_folder import load_image_folder  # needs Pillow, which nothing else here does
+
     if root is None or size is None:
         raise WslSweepError("image_folder needs dataset.root, a folder of class folders, and dataset.size")
-    return root, size
+    return load_image_folder(root, size, progress)
 
 
 def _split(raw: RawData) -> tuple[Tensor, Tensor]:

@@ -172,8 +172,8 @@ class Objective:
             keep = torch.where(regularization, self.keep_regularization, self.keep_other)
             # Not a product: a loss that is infinite where it is left out must not become NaN.
             distillation = torch.where(draw < keep, distillation, torch.zeros_like(distillation))
-        weighted = distillation if weights is None else weights * distillation
-        return (self.ce_weight * cross_entropy + self.alpha * weighted).mean()
+        weight: float | Tensor = self.alpha if weights is None else self.alpha * weights
+        return (self.ce_weight * cross_entropy + weight * distillation).mean()
 
     def _check_whole_batch(self) -> None:
         keeps_all = self.keep_regularization == 1.0 and self.keep_other == 1.0

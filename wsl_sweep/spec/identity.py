@@ -35,7 +35,7 @@ def _content(path: str) -> str:
         return path
 
 
-def _of_data(dataset: Mapping[str, Any]) -> dict[str, Any]:
+def data_identity(dataset: Mapping[str, Any]) -> dict[str, Any]:
     """A data set as it stands in an identity: without its place; a folder of pictures by what it holds."""
     own = {key: value for key, value in dataset.items() if key != "root"}
     if dataset.get("name") == "image_folder" and dataset.get("root"):
@@ -73,7 +73,7 @@ def teacher_identity(config: Mapping[str, Any], part: str, threads: int) -> tupl
         identity = {key: own[key] for key in ("model", "code") if key in own}
         identity["checkpoint"] = _content(own["checkpoint"])
         return short_hash(identity), identity
-    identity = {"dataset": _of_data(config["dataset"]), "teacher": own, "part": part, "threads": threads}
+    identity = {"dataset": data_identity(config["dataset"]), "teacher": own, "part": part, "threads": threads}
     return short_hash(_numbers_alike(identity)), identity
 
 
@@ -85,7 +85,7 @@ def trial_id(config: Mapping[str, Any], part: str, threads: int) -> str:
     scheduler, stage, checkpointing.
     """
     own = {key: value for key, value in config.items() if key != "teacher"}
-    own["dataset"] = _of_data(config["dataset"])
+    own["dataset"] = data_identity(config["dataset"])
     named = teacher_identity(config, part, threads)
     if named is not None:
         own["teacher"] = {"identity": named[1], "mode": config["teacher"]["mode"]}

@@ -251,7 +251,10 @@ def _check_complete(spec: Spec, say: Say) -> None:
                     params[path] = distribution.representatives()[0]
             missing |= _missing(spec, overrides, params)
     for path in sorted(missing):
-        say(("run",), f"{path} has no value; name a recipe (run.recipe: digits) or set it")
+        if path == "dataset.root":
+            say(("run",), "dataset.root has no value; give your folder of class folders: --set dataset.root=FOLDER")
+        else:
+            say(("run",), f"{path} has no value; name a recipe (run.recipe: digits) or set it")
 
 
 def _missing(spec: Spec, overrides: Mapping[str, Any], params: Mapping[str, Any]) -> set[str]:

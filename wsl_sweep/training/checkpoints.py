@@ -57,8 +57,8 @@ def _refused(path: Path, error: str) -> str:
     if named is None:
         return f"{path}: not a file of torch.save, or one that holds more than tensors; neither is read"
     return (
-        f"{path}: refused, it holds {named.group(1)}; only tensors are read, since anything else could run code. If you "
-        "trust its origin, save its state dict alone with torch.save, or as safetensors"
+        f"{path}: refused, it holds {named.group(1)}; only tensors are read, since anything else could run code. "
+        "If you trust its origin, save its state dict alone with torch.save, or as safetensors"
     )
 
 

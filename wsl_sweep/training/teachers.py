@@ -45,16 +45,26 @@ class TeacherStore:
 
         None where there is none, or where its weights are not (any more) those that the card names.
         """
+        card = self._read(teacher_id)
+        try:
+            return card if card is not None and card["sha256"] == file_digest(self.weights(teacher_id)) else None
+        except OSError:
+            return None
+
+    def _read(self, teacher_id: str) -> dict[str, Any] | None:
+        """A card as it lies there, its weights not looked at."""
         try:
             card: dict[str, Any] = json.loads((self.root / teacher_id / "card.json").read_text())
-            return card if card["sha256"] == file_digest(self.weights(teacher_id)) else None
+            return card if isinstance(card["sha256"], str) else None
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
+    def _names(self) -> list[str]:
+        return [path.parent.name for path in self.root.glob("*/card.json") if not path.parent.name.startswith(".")]
+
     def cards(self) -> list[dict[str, Any]]:
         """The cards of all teachers that are whole, the newest last."""
-        names = [path.parent.name for path in self.root.glob("*/card.json")]
-        found = [card for card in map(self.card, names) if card is not None]
+        found = [card for card in map(self.card, self._names()) if card is not None]
         return sorted(found, key=lambda card: (float(card.get("trained_at", 0)), str(card["teacher_id"])))
 
     def card_of_file(self, path: Path) -> dict[str, Any] | None:
@@ -63,7 +73,7 @@ class TeacherStore:
             digest = file_digest(path)
         except OSError:
             return None
-        return next((card for card in self.cards() if card["sha256"] == digest), None)
+        return next((card for card in map(self._read, self._names()) if card and card["sha256"] == digest), None)
 
     def weights(self, teacher_id: str) -> Path:
         """The teacher's safetensors file."""
