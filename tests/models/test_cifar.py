@@ -42,18 +42,25 @@ PARAMETERS = {
 """With 100 classes and colour pictures, counted on RepDistiller's models."""
 
 FEATURES = {
-    **{f"resnet{depth}": 64 for depth in (8, 14, 20, 32, 44, 56, 110)},
-    **{"resnet8x4": 256, "resnet32x4": 256, "resnet50": 2048},
-    **{"wrn_16_1": 64, "wrn_16_2": 128, "wrn_40_1": 64, "wrn_40_2": 128},
-    **{f"vgg{depth}": 512 for depth in (8, 11, 13, 16, 19)},
-    **{"mobilenetv2": 1280, "shufflenetv1": 960, "shufflenetv2": 1024},
+    **dict.fromkeys(("resnet8", "resnet14", "resnet20", "resnet32", "resnet44", "resnet56", "resnet110"), 64),
+    **dict.fromkeys(("vgg8", "vgg11", "vgg13", "vgg16", "vgg19"), 512),
+    "resnet8x4": 256,
+    "resnet32x4": 256,
+    "resnet50": 2048,
+    "wrn_16_1": 64,
+    "wrn_16_2": 128,
+    "wrn_40_1": 64,
+    "wrn_40_2": 128,
+    "mobilenetv2": 1280,
+    "shufflenetv1": 960,
+    "shufflenetv2": 1024,
 }
 """Width of the features."""
 
 HEADS = {
-    **dict.fromkeys(("mobilenetv2",), "classifier.0"),
     **dict.fromkeys(("resnet50", "shufflenetv1", "shufflenetv2"), "linear"),
-    **{name: "classifier" for name in PARAMETERS if name.startswith("vgg")},
+    **dict.fromkeys(("vgg8", "vgg11", "vgg13", "vgg16", "vgg19"), "classifier"),
+    "mobilenetv2": "classifier.0",
 }
 """Where the linear map lies, if not at ``fc``."""
 
@@ -258,6 +265,9 @@ def test_a_model_has_as_many_parameters_as_the_published_one(name: str) -> None:
     with torch.device("meta"):
         model = build(name, 100, 3)
     assert sum(parameter.numel() for parameter in model.parameters()) == PARAMETERS[name]
+    head = model.get_submodule(HEADS.get(name, "fc"))
+    assert isinstance(head, nn.Linear)
+    assert (head.in_features, head.out_features) == (FEATURES[name], 100)
 
 
 @pytest.mark.parametrize("name", CIFAR_MODELS)
@@ -321,26 +331,22 @@ def test_features_are_what_the_linear_map_sees(name: str) -> None:
 # --- sizes, channels, modes --------------------------------------------------------------------------
 
 
-SIZES = ((8, 8), (8, 13), (11, 8), (15, 9), (17, 31), (8, 63), (63, 8), (8, 64), (64, 8), (65, 9))
+SIZES = ((8, 8), (8, 13), (11, 8), (17, 31), (8, 64), (64, 8), (65, 9))
 
 
-@pytest.mark.parametrize("name", CIFAR_MODELS)
+@pytest.mark.parametrize("name", [*FAMILIES, "vgg13", "wrn_16_1"])
 def test_pictures_may_have_any_size_from_eight_pixels_on(name: str) -> None:
-    """Real pictures for one model of each family, shapes alone for the others."""
-    device = "cpu" if name in FAMILIES else "meta"
-    with torch.device(device):
-        model = seeded(name, num_classes=5).eval()
-        refused = []
-        for height, width in SIZES:
-            try:
-                with torch.no_grad():
-                    features = model.features(torch.rand(1, 3, height, width))  # type: ignore[operator]
-                    logits = model(torch.rand(1, 3, height, width))
-            except RuntimeError:
-                refused.append((height, width))
-                continue
-            assert (features.shape, logits.shape) == ((1, FEATURES[name]), (1, 5)), (height, width)
-            assert device == "meta" or logits.isfinite().all(), (height, width)
+    model = seeded(name, num_classes=5).eval()
+    refused = []
+    for height, width in SIZES:
+        try:
+            with torch.no_grad():
+                logits = model(torch.rand(1, 3, height, width))
+        except RuntimeError:
+            refused.append((height, width))
+            continue
+        assert logits.shape == (1, 5), (height, width)
+        assert logits.isfinite().all(), (height, width)
     assert not refused
 
 
@@ -427,8 +433,8 @@ def test_the_first_weights_spread_as_in_the_published_code(name: str) -> None:
         else:
             wanted = math.sqrt(2 / (module.kernel_size[0] * module.kernel_size[1] * module.out_channels))
         deviation = 6 / math.sqrt(2 * module.weight.numel())
-        assert float(module.weight.std()) == pytest.approx(wanted, rel=deviation), path
-        assert abs(float(module.weight.mean())) < 6 * wanted / math.sqrt(module.weight.numel()), path
+        assert float(module.weight.detach().std()) == pytest.approx(wanted, rel=deviation), path
+        assert abs(float(module.weight.detach().mean())) < 6 * wanted / math.sqrt(module.weight.numel()), path
         assert module.bias is None or not module.bias.any(), path
     for path, module in model.named_modules():
         if isinstance(module, nn.BatchNorm2d):

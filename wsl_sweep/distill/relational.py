@@ -6,6 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+COINCIDENT = 1e-12
+"""Examples whose squared distance is less than this share of their squared distances from the mean are one place."""
+
 
 def relational_loss(
     student_features: Tensor,
@@ -30,7 +33,7 @@ def relational_loss(
         angle_weight: of the angles.
 
     Returns:
-        (), float32 or wider, finite also where examples have the same features. Takes memory of B²·D + B³.
+        (), float32 or wider, finite also where examples have the same features. Takes memory of B³ numbers.
 
     Raises:
         ValueError: the batches differ in size, or ``weights`` is not (B,).
@@ -40,52 +43,44 @@ def relational_loss(
         raise ValueError(f"features of different batches: {len(student)} and {len(teacher)} examples")
     if weights is not None and weights.shape != student.shape[:1]:
         raise ValueError(f"weights must have the shape ({len(student)},), not {tuple(weights.shape)}")
-    student_differences, teacher_differences = _differences(student), _differences(teacher)
-    student_lengths, teacher_lengths = _lengths(student_differences), _lengths(teacher_differences)
-
+    student_lengths, student_cosines = _geometry(student)
+    teacher_lengths, teacher_cosines = _geometry(teacher)
     pairs = F.smooth_l1_loss(_by_mean(student_lengths), _by_mean(teacher_lengths), reduction="none")
-    triples = F.smooth_l1_loss(
-        _cosines(student_differences, student_lengths),
-        _cosines(teacher_differences, teacher_lengths),
-        reduction="none",
-    )
+    triples = F.smooth_l1_loss(student_cosines, teacher_cosines, reduction="none")
     if weights is not None:
         w = weights.detach().to(pairs.dtype)
         of_pair = (w[:, None] + w[None, :]) / 2
         of_triple = (w[:, None, None] + w[None, :, None] + w[None, None, :]) / 3
         pairs, triples = pairs * of_pair, triples * of_triple
-    return distance_weight * pairs.mean() + angle_weight * triples.mean()
+    loss = distance_weight * pairs.mean() + angle_weight * triples.mean()
+    return loss.to(torch.promote_types(torch.float32, student_features.dtype))
 
 
 def _rows(features: Tensor) -> Tensor:
-    rows = features.flatten(1) if features.ndim > 1 else features.unsqueeze(1)
-    return rows.to(torch.promote_types(torch.float32, rows.dtype))
+    """(B, D) in float64."""
+    return (features.flatten(1) if features.ndim > 1 else features.unsqueeze(1)).double()
 
 
-def _differences(rows: Tensor) -> Tensor:
-    """(B, B, D): at ``i, j`` the direction from example ``i`` to example ``j``."""
-    return rows.unsqueeze(0) - rows.unsqueeze(1)
+def _geometry(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, B) distances; (B, B, B) cosines, at ``i, j, k`` the one at ``i`` between the directions to ``j`` and ``k``.
 
-
-def _lengths(differences: Tensor) -> Tensor:
-    """(B, B) lengths whose gradient is 0, not NaN, where they are 0.
-
-    Scaled by the largest entry, so that squares neither overflow nor vanish.
+    From the products of all pairs of rows, so that no direction is ever written down: B²·D multiplications and not
+    B³·D. What such differences of products lose in digits, float64 and rows around their mean give back. Where two
+    examples coincide their distance, their cosines and all gradients of these are 0.
     """
-    scale = differences.detach().abs().amax()
-    scale = torch.where(scale > 0, scale, torch.ones_like(scale))
-    squares = (differences / scale).square().sum(dim=2)
-    apart = squares > 0
-    return scale * torch.where(apart, squares, torch.ones_like(squares)).sqrt() * apart
+    rows = rows - rows.detach().mean(dim=0)
+    products = rows @ rows.T
+    norms = products.diagonal()
+    sums = norms[:, None] + norms[None, :]
+    squares = sums - 2 * products
+    apart = squares.detach() > COINCIDENT * sums.detach()
+    lengths = torch.where(apart, squares, torch.ones_like(squares)).sqrt()
+    inverse = torch.where(apart, 1 / lengths, torch.zeros_like(lengths))
+    inner = products[None, :, :] - products[:, :, None] - products[:, None, :] + norms[:, None, None]
+    return lengths * apart, inner * inverse[:, :, None] * inverse[:, None, :]
 
 
 def _by_mean(lengths: Tensor) -> Tensor:
-    apart = lengths > 0
-    mean = lengths.sum() / apart.sum().clamp(min=1)
-    return lengths / torch.where(mean > 0, mean, torch.ones_like(mean))
-
-
-def _cosines(differences: Tensor, lengths: Tensor) -> Tensor:
-    """(B, B, B): at ``i, j, k`` the cosine at ``i`` between ``j`` and ``k``; 0 where a direction does not exist."""
-    directions = differences / torch.where(lengths > 0, lengths, torch.ones_like(lengths)).unsqueeze(2)
-    return directions @ directions.transpose(1, 2)
+    apart = (lengths > 0).sum()
+    mean = lengths.sum() / apart.clamp(min=1)
+    return lengths / torch.where(apart > 0, mean, torch.ones_like(mean))
