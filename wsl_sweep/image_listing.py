@@ -7,7 +7,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from wsl_sweep.errors import WslSweepError
@@ -57,6 +57,10 @@ class Listing:
 
     def content(self) -> str:
         """SHA-256 of every picture's place in the folder and size: the same for a copy elsewhere."""
+        return self._content
+
+    @cached_property
+    def _content(self) -> str:
         digest = hashlib.sha256()
         for picture in self.pictures:
             digest.update(f"{picture.path}\0{picture.size}\0".encode("utf-8", "surrogateescape"))
