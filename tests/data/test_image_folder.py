@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,6 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from wsl_sweep import files
 from wsl_sweep.data import Views, available, dataset, image_folder, load, prepare
 from wsl_sweep.data.dataset import load_test
 from wsl_sweep.data.image_folder import load_image_folder
@@ -64,7 +64,7 @@ def fill(root: Path, count: int = 2, classes: str = "ab", prefix: str = "", chan
     for label in classes:
         for index in range(count):
             path = f"{prefix}{label}/{index:02}.png"
-            made[path] = noise(abs(hash((prefix, label, index))) % 2**32, channels=channels)
+            made[path] = noise(zlib.crc32(path.encode()), channels=channels)
             save(root, path, made[path])
     return made
 
@@ -249,12 +249,16 @@ def test_of_a_wide_or_tall_picture_the_middle_square_is_taken(height: int, width
 
 
 @pytest.mark.parametrize(("height", "width"), [(16, 48), (48, 16)])
-def test_nothing_outside_of_the_middle_square_is_in_a_smaller_picture(height: int, width: int, root: Path) -> None:
+def test_only_the_edge_of_a_smaller_picture_has_something_of_what_lies_beside_its_square(
+    height: int, width: int, root: Path
+) -> None:
     pixels = np.zeros((height, width, 3), dtype=np.uint8)
     square = (slice(None), slice(16, 32)) if width > height else (slice(16, 32), slice(None))
     pixels[square] = (200, 100, 50)
     found = one(root, "x.png", pixels)
-    assert (channels_last(found) == np.array([200, 100, 50])).all()
+    inner = found[:, :, 1:-1] if width > height else found[:, 1:-1]
+    assert (channels_last(inner) == np.array([200, 100, 50])).all()
+    assert (channels_last(found) > np.array([160, 80, 40])).all()
 
 
 @pytest.mark.parametrize("size", [8, 9, 32, 64])
@@ -362,12 +366,13 @@ def test_half_broken_is_told_and_more_than_half_is_a_mistake(root: Path) -> None
 
 
 def test_a_class_whose_pictures_are_all_broken_is_left_out_and_told(root: Path) -> None:
-    made = fill(root, 2, "ac") | fill(root, 2, "ac", prefix="x")
-    garbage(root / "b" / "1.png") if (root / "b").mkdir() is None else None
+    made = fill(root, 2, "ac")
+    (root / "b").mkdir()
+    garbage(root / "b" / "1.png")
     raw = load_image_folder(str(root), 8)
-    assert raw.num_classes == 4
-    assert raw.labels.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
-    assert len(raw.images) == len(made)
+    assert raw.num_classes == 2
+    assert raw.labels.tolist() == [0, 0, 1, 1]
+    assert (channels_last(raw.images[2]) == made["c/00.png"]).all()
     assert any("no picture of class b can be read; the class is left out" in note for note in raw.notes)
     assert any("b/1.png" in note for note in raw.notes)
 
@@ -413,7 +418,7 @@ def test_an_official_test_part_of_which_nothing_can_be_read_is_not_silently_repl
         notes = load_image_folder(str(root), 8).notes
     except WslSweepError as error:
         notes = (str(error),)
-    assert any("test" in note.replace("test/", "") for note in notes)
+    assert any("test" in note.replace(str(root), "").replace("test/", "") for note in notes)
 
 
 # --- the cache -------------------------------------------------------------------------------------------------------
@@ -555,7 +560,7 @@ def test_a_full_disk_is_a_clear_mistake_and_leaves_nothing_half_done(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(files.os, "fsync", full)
+        patch.setattr(os, "fsync", full)
         with pytest.raises(WslSweepError, match="No space left on device"):
             load_image_folder(str(root), 8)
     assert [path.name for path in own_cache.glob("data/*/*") if path.name != ".lock"] == []
@@ -629,13 +634,13 @@ def test_views_of_training_pictures_are_counted_and_others_have_one(
     padding: int, flip: bool, count: int, root: Path
 ) -> None:
     fill(root, 10)
-    settings = config(root, padding=padding, padding_mode="reflect", flip=flip)
+    settings = config(root, padding=padding, flip=flip)
     data = load(settings)
     assert data.train.views.count == count
     assert data.validation.views.count == load_test(settings).views.count == 1
     taken = data.train.views.take(torch.zeros(count, dtype=torch.int64), torch.arange(count))
     assert taken.shape == (count, 3, 8, 8)
-    assert len(taken.flatten(1).unique(dim=0)) == count
+    assert len({tuple(picture) for picture in taken.flatten(1).tolist()}) == count
 
 
 def test_a_picture_cannot_be_reflected_by_more_than_it_has(root: Path) -> None:
