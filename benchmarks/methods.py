@@ -10,7 +10,6 @@ their ratio to plain distillation's.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable

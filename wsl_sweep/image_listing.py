@@ -149,8 +149,17 @@ def _folders(folder: Path) -> list[str]:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    for place, inner, names in os.walk(folder, followlinks=True):
+    seen = {os.path.realpath(parent) for parent in (folder, *folder.parents)}
+    seen |= {str(parent) for parent in Path(os.path.realpath(folder)).parents}
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    for place, inner, names in os.walk(folder, onerror=fail, followlinks=True):
         inner[:] = sorted(name for name in inner if not name.startswith("."))
+        real = {name: os.path.realpath(os.path.join(place, name)) for name in inner}
+        inner[:] = [name for name in inner if real[name] not in seen]
+        seen.update(real.values())
         for name in sorted(names):
             if _is_picture(name) and (Path(place) / name).is_file():
                 yield Path(place) / name

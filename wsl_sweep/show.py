@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from wsl_sweep.app import Finished, Outlook
@@ -59,7 +60,7 @@ def show_teachers(cards: Sequence[Mapping[str, Any]]) -> None:
         seen = "*" if card["seen_validation"] else ""
         table.add_row(
             card["teacher_id"], card["model"], str(card["dataset"].get("name", "")),
-            "not measured" if accuracy is None else f"{accuracy:.4f}{seen}", card["origin"],
+            "not measured" if accuracy is None else f"{accuracy:.4f}{seen}", escape(card["origin"]),
         )  # fmt: skip
     console = wide_console()
     console.print(table)
@@ -70,8 +71,10 @@ def show_teachers(cards: Sequence[Mapping[str, Any]]) -> None:
 def show_teacher_card(card: Mapping[str, Any]) -> None:
     """What is known of a teacher."""
     table = Table(box=None, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     for name, text in describe_teacher(card):
-        table.add_row(name, text)
+        table.add_row(name, escape(text))
     wide_console().print(table)
 
 

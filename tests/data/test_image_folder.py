@@ -394,7 +394,7 @@ def test_a_single_class_that_can_be_read_is_a_mistake(root: Path) -> None:
     fill(root, 3, "a")
     (root / "b").mkdir()
     garbage(root / "b" / "1.png")
-    with pytest.raises(WslSweepError, match="readable pictures of 1 class; two or more are needed"):
+    with pytest.raises(WslSweepError, match="pictures of 1 class can be read; two or more must"):
         load_image_folder(str(root), 8)
 
 

@@ -11,7 +11,7 @@ from wsl_sweep.app.options import local_device_kind
 from wsl_sweep.app.preparing import LIES_ON_DISK, prepare_one
 from wsl_sweep.app.world import LocalWorld
 from wsl_sweep.errors import WslSweepError
-from wsl_sweep.spec.catalogue import KNOWN_SHAPES, did_you_mean
+from wsl_sweep.spec.catalogue import KNOWN_SHAPES, did_you_mean, model_problem
 from wsl_sweep.spec.identity import canonical_json, short_hash
 from wsl_sweep.spec.loading import CommandLine, parse_spec
 from wsl_sweep.spec.spec import Spec
@@ -47,6 +47,9 @@ def import_teacher(
         WslSweepError: the file, the model or the recipe is wrong, or they do not belong together.
     """
     if model is not None:
+        wrong = model_problem(model)
+        if wrong is not None:
+            raise WslSweepError(f"--model: {wrong}")
         sets = (*sets, f"teacher.model={model}")
     config = _spec(recipe, sets).config({"distillation.method": "kd"}, device_kind=local_device_kind())
     name, dataset = str(config["teacher"]["model"]), config["dataset"]
@@ -96,6 +99,9 @@ def import_teacher(
     }
     store = TeacherStore()
     card = store.ensure(short_hash(identity), lambda: (network, facts))
+    if (card["data"], card["dataset"]) != (facts["data"], facts["dataset"]) and (metrics or not card["metrics"]):
+        card = {**card, **facts}  # measured now, or for other data than the first time
+        store.update(card)
     return _shown(card, store.weights(card["teacher_id"]))
 
 

@@ -100,7 +100,7 @@ def available(config: Mapping[str, Any]) -> bool:
     """Whether the data of a ``dataset`` section are on this machine, so that ``load`` downloads nothing."""
     if config["name"] in ("cifar10", "cifar100"):
         return cifar_there(config["name"], config.get("root"))
-    return config["name"] != "image_folder" or Path(str(config.get("root"))).is_dir()
+    return config["name"] != "image_folder" or Path(str(config.get("root"))).expanduser().is_dir()
 
 
 def load(config: Mapping[str, Any], part: Part = "train", device: str = "cpu") -> VisionData:
@@ -197,7 +197,7 @@ def _stratified(labels: Tensor, rows: Tensor, fraction: float, purpose: str) -> 
 
     The same fixed permutation of each class serves every fraction, so the taken part only grows with it.
     """
-    rest, taken = [], []
+    rest, taken = [rows[:0]], [rows[:0]]
     for label in sorted(set(labels[rows].tolist())):
         members = rows[labels[rows] == label]
         members = members[torch.randperm(len(members), generator=stream(SPLIT_SEED, purpose, step=label))]

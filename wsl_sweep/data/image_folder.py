@@ -75,6 +75,9 @@ def _read(folder: Path, listing: Listing) -> RawData | None:
         tensors = load_file(folder / "pictures.safetensors")
         images, labels, test = tensors["images"], tensors["labels"], tensors["test"]
         broken: list[tuple[str, str]] = [(str(path), str(reason)) for path, reason in facts["broken"]]
+        lost = [
+            f"{listing.root}: no picture of class {name} can be read; the class is left out" for name in facts["lost"]
+        ]
         digest, classes = str(facts["digest"]), int(facts["classes"])
     except (OSError, ValueError, KeyError, TypeError, SafetensorError):
         return None
@@ -84,7 +87,7 @@ def _read(folder: Path, listing: Listing) -> RawData | None:
         num_classes=classes,
         digest=digest,
         test=test.nonzero().squeeze(1) if bool(test.any()) else None,
-        notes=(*listing.notes, *_broken_notes(listing.root, broken), *facts["notes"]),
+        notes=(*listing.notes, *_broken_notes(listing.root, broken), *lost),
     )
 
 
@@ -107,15 +110,12 @@ def _decode(listing: Listing, size: int, folder: Path, progress: Progress) -> No
             f"{broken[0][0]} ({broken[0][1]})"
         )
     filled = sorted({picture.label for picture in good if not picture.test})
-    notes = [
-        f"{listing.root}: no picture of class {listing.classes[label]} can be read; the class is left out"
-        for label in range(len(listing.classes))
-        if label not in filled
-    ]
     if len(filled) < 2:
-        raise WslSweepError(f"{listing.root}: readable pictures of {len(filled)} class; two or more are needed")
+        raise WslSweepError(f"{listing.root}: pictures of {len(filled)} class can be read; two or more must")
     new_label = {label: index for index, label in enumerate(filled)}
     rows = [row for row, picture in enumerate(good) if picture.label in new_label]
+    if listing.has_test and not any(good[row].test for row in rows):
+        raise WslSweepError(f"{listing.root}: no picture of the test folder can be read")
     kept = pixels[: len(good)] if len(rows) == len(good) else pixels[rows]
     if grey:
         kept = np.ascontiguousarray(kept[:, :1])
@@ -133,7 +133,7 @@ def _decode(listing: Listing, size: int, folder: Path, progress: Progress) -> No
         "classes": len(filled),
         "class_names": [listing.classes[label] for label in filled],
         "broken": broken,
-        "notes": notes,
+        "lost": [name for label, name in enumerate(listing.classes) if label not in filled],
         "digest": digest,
     }
     write_json(folder / "facts.json", facts)
@@ -166,12 +166,13 @@ def _decoded(listing: Listing, size: int) -> Iterator[tuple[Picture, _Decoded | 
 def _square(image: Image.Image, size: int) -> _Decoded:
     """The picture as its camera was held, cut to the largest square in its middle, resized with antialiasing."""
     grey = image.mode in GREY_MODES
+    image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # 16 bits and more: the upper eight
         values = np.asarray(image).astype(np.float64)
         image = Image.fromarray((values / 257).clip(0, 255).round().astype(np.uint8))
     elif image.mode == "F":
         image = Image.fromarray(np.asarray(image).clip(0, 255).round().astype(np.uint8))
-    colour = ImageOps.exif_transpose(image).convert("RGB")
+    colour = image.convert("RGB")
     if colour.size != (size, size):
         colour = ImageOps.fit(colour, (size, size), method=Image.Resampling.BILINEAR)
     return _Decoded(np.asarray(colour, dtype=np.uint8).transpose(2, 0, 1), grey)

@@ -23,6 +23,8 @@ def with_features(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
         logits, features = model.with_features(images)
     else:
         logits, features = _recorded(model, images)
+    if not isinstance(features, Tensor):
+        raise WslSweepError(f"features of {type(model).__name__} must be a tensor, not {type(features).__name__}")
     if features.ndim != 2 or features.shape[0] != images.shape[0]:
         raise WslSweepError(
             f"features of {type(model).__name__} have the shape {tuple(features.shape)}, not (batch, features)"

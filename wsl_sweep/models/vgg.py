@@ -46,7 +46,7 @@ class VGG(Classifier):
 
     def features(self, images: Tensor) -> Tensor:
         """(B, 512)."""
-        halvings = 4 if images.shape[2] >= 64 else 3
+        halvings = 4 if min(images.shape[2:]) >= 64 else 3
         maps = images
         for number in range(5):
             maps = F.relu(getattr(self, f"block{number}")(maps))

@@ -101,6 +101,8 @@ def check_leaf(path: str, value: Any) -> str | None:
     """What is wrong with a value at a leaf of ``run``, names of models and data sets included, or None."""
     wrong = check_value(path, value)
     if wrong is not None:
+        if path == "teacher.checkpoint" and isinstance(value, int | float):
+            return f"{wrong}; an id that looks like a number needs quotation marks"
         return wrong
     if path in ("student.model", "teacher.model"):
         return model_problem(value)
@@ -133,6 +135,11 @@ def _json_types() -> dict[str, str]:
         types = {part.get("type") for part in schema.get("anyOf", [schema])}
         found[path] = next((kind for kind in ("number", "integer") if kind in types), str(schema.get("type")))
     return found
+
+
+def takes_text(path: str) -> bool:
+    """Whether the values of a leaf are text."""
+    return _json_types().get(path) == "string"
 
 
 Finding = tuple[tuple[str | int, ...], str]

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from wsl_sweep.errors import WslSweepError
 from wsl_sweep.spec.catalogue import did_you_mean
-from wsl_sweep.spec.distributions import Distribution, check_leaf, parse_distribution, settled
+from wsl_sweep.spec.distributions import Distribution, check_leaf, parse_distribution, settled, takes_text
 from wsl_sweep.spec.recipes import NAMED
 from wsl_sweep.spec.rules import check_rules
 from wsl_sweep.spec.run import Section, explain, leaves, section_paths
@@ -248,6 +248,8 @@ class _Loader:
             except ValueError as error:
                 self.say_option(f"--set {text}", str(error))
                 continue
+            if takes_text(path) and isinstance(value, int | float) and not isinstance(value, bool):
+                value = value_text.strip()  # a folder, or a teacher's id, may look like a number
             for where, leaf, inner in _flat({path: value}, ()):
                 wrong = self._wrong_leaf(leaf, inner)
                 if wrong:
@@ -392,7 +394,10 @@ class _Loader:
                 self.say(where, f"must be a section of path: value, not {overrides!r}")
                 found[name] = {}
             else:
-                found[name] = {**NAMED.get(name, {}), **self._overrides(overrides or {}, where, (str(at[-1]), name))}
+                owner = (str(at[-1]), name)
+                found[name] = {**NAMED.get(name, {}), **self._overrides(overrides or {}, where, owner)}
+                for path in NAMED.get(name, {}):
+                    self.places.setdefault((*owner, path), (*where, path))
         if not entries:
             self.say(at, "is empty")
         return found

@@ -20,6 +20,11 @@ Place = Callable[..., tuple[str | int, ...]]
 """(section, name of an arm, variant or baseline if it is of one, dotted path) -> where that stands in the file."""
 
 MOST_POINTS = 100_000
+MADE_FROM = {
+    "weight/mean": "distillation.weighting.kind",
+    "regularization_samples/fraction": "distillation.temperature",
+}
+"""Metrics that exist only where a path is read."""
 
 READ_WHERE: dict[str, str] = {
     "distillation.weighting.of": "distillation.weighting.kind is sigmoid",
@@ -128,6 +133,8 @@ def _check_metrics(spec: Spec, say: Say) -> None:
             spec.flat_config(arm)["distillation.method"] == "none" for arm in spec.arms.values()
         ):
             say(where, f"{metric} needs a teacher, and an arm has none")
+        elif metric in MADE_FROM and any(MADE_FROM[metric] not in spec.read_by(arm) for arm in spec.arms.values()):
+            say(where, f"{metric} is not measured under the method of an arm: it does not read {MADE_FROM[metric]}")
         elif metric not in METRICS:
             say(where, f'no metric is called "{metric}"; {did_you_mean(metric, METRICS)}')
     if not spec.metrics:

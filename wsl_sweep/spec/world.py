@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 from wsl_sweep.spec.catalogue import METHODS, model_problem
+from wsl_sweep.spec.plan import in_dependency_order
 from wsl_sweep.spec.reads import NO_EXAMPLE_WEIGHTS, NO_KEEPING
 from wsl_sweep.spec.recipes import weighting_kind
 from wsl_sweep.spec.spec import Spec
@@ -54,7 +55,7 @@ def check_world(spec: Spec, world: World, say: Say, say_option: SayOption, place
         told.add((path, what))
         if path in spec.pins:
             say_option(f"--set {path}", what)
-        elif path in spec.space:
+        elif path in spec.space and owner[:1] != ("baselines",):
             say(place("space", path), what)
         elif owner and path in _overrides(spec, owner):
             say(place(*owner, path), what)
@@ -78,8 +79,10 @@ def _configurations(spec: Spec) -> Iterator[tuple[tuple[str, ...], dict[str, Any
     """Every combination of what is asked about, with the arm, variant or baseline that it belongs to."""
     import itertools
 
-    asked = (*ASKED, "recipe", "dataset.name", "distillation.weighting.kind")
-    swept = [path for path in asked if path in spec.space]
+    asked = {*ASKED, "recipe", "dataset.name", "dataset.size", "distillation.weighting.kind"}
+    asked |= {"distillation.keep.regularization", "distillation.keep.other"}
+    asked |= {other for path in asked & set(spec.space) for other in spec.space[path].when}
+    swept = [path for path in in_dependency_order(spec.space) if path in asked]
     named = {"arms": spec.arms, "variants": spec.variants, "baselines": spec.baselines}
     owners: list[tuple[tuple[str, ...], Mapping[str, Any]]] = [
         ((section, name), overrides) for section, group in named.items() for name, overrides in group.items()
@@ -87,7 +90,11 @@ def _configurations(spec: Spec) -> Iterator[tuple[tuple[str, ...], dict[str, Any
     for owner, overrides in owners:
         values = [spec.space[path].representatives() for path in swept] if owner[:1] != ("baselines",) else []
         for chosen in itertools.islice(itertools.product(*values), MOST_ASSIGNMENTS):
-            yield owner, spec.flat_config(overrides, dict(zip(swept, chosen, strict=False)))
+            params: dict[str, Any] = {}
+            for path, value in zip(swept, chosen, strict=False):
+                if spec.space[path].holds({**spec.flat_config(overrides), **params}):
+                    params[path] = value
+            yield owner, spec.flat_config(overrides, params)
 
 
 def _problems(flat: Mapping[str, Any], world: World) -> Iterator[tuple[str, str]]:

@@ -98,6 +98,11 @@ class TeacherStore:
             with self._storing():
                 return self._add(teacher_id, model, facts)
 
+    def update(self, card: Mapping[str, Any]) -> None:
+        """Writes a card anew; the weights stay."""
+        with self._storing(), FileLock(self.root / f".{card['teacher_id']}.lock"):
+            write_json(self.root / str(card["teacher_id"]) / "card.json", dict(card))
+
     @contextlib.contextmanager
     def _storing(self) -> Iterator[None]:
         try:

@@ -55,14 +55,13 @@ def load_into(model: nn.Module, path: Path, name: str) -> None:
 
 def entry_problems(shapes: Mapping[str, tuple[int, ...]], own: Mapping[str, Tensor], name: str) -> list[str]:
     """What differs between the entries of a file (by their shapes) and those of the model ``name``."""
-    problems = [f"missing: {key}" for key in own if key not in shapes]
-    problems += [f"not in {name}: {key}" for key in shapes if key not in own]
-    problems += [
+    problems = [
         f"{key} is {shapes[key]}, {name} has {tuple(own[key].shape)}"
         for key in own
         if key in shapes and shapes[key] != tuple(own[key].shape)
     ]
-    return problems
+    problems += [f"missing: {key}" for key in own if key not in shapes]
+    return problems + [f"not in {name}: {key}" for key in shapes if key not in own]
 
 
 def shortened(problems: Sequence[str], most: int = 5) -> str:
