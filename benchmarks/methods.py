@@ -2,9 +2,9 @@
 
     python -m benchmarks.methods [--rounds 15]
 
-Forward and backward of the objective alone, on random logits and features of a CIFAR-100 batch (64 examples, 100 classes,
-256 features), one thread. The methods take turns, so that a slow moment of the machine meets all of them; medians, and
-their ratio to plain distillation's.
+Forward and backward of the objective alone, on random logits and features of a CIFAR-100 batch (64 examples, 100
+classes, 256 features), one thread. The methods take turns, so that a slow moment of the machine meets all of them;
+medians, and their ratio to plain distillation's.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ def test_a_training_reports_every_row_once_and_its_outcome_last(tmp_path: Path) 
     assert outcome["epochs"] == 2
     assert outcome["metrics"]["validation/accuracy"] == rows[-1]["validation/accuracy"]
     assert not [name for name in outcome["metrics"] if name.startswith("test/")]
-    assert set(outcome["fingerprint"]) == {"code", "torch", "device", "data", "teacher"}
+    assert set(outcome["fingerprint"]) == {"code", "torch", "device", "data", "teacher", "own"}
 
 
 def test_everything_is_on_disk_before_the_last_report(tmp_path: Path) -> None:
