@@ -290,11 +290,10 @@ def test_neither_loss_changes_when_all_logits_of_a_model_are_shifted(
     problem: tuple[Tensor, Tensor, Tensor, float], shift: float, other: float
 ) -> None:
     s, t, y, temperature = problem
-    for loss in (
-        lambda student, teacher: decoupled_loss(student, teacher, y, temperature),
-        lambda student, teacher: dist_loss(student, teacher, temperature) if s.std() > 0.1 else torch.zeros(()),
-    ):
-        torch.testing.assert_close(loss(s + shift, t + other), loss(s, t), rtol=1e-7, atol=1e-7)
+    moved = s + shift, t + other
+    before = decoupled_loss(s, t, y, temperature)
+    torch.testing.assert_close(decoupled_loss(*moved, y, temperature), before, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(dist_loss(*moved, temperature), dist_loss(s, t, temperature), rtol=1e-7, atol=1e-5)
 
 
 @given(problem=problems())
@@ -393,7 +392,7 @@ def test_dkd_and_its_gradient_are_finite_for_huge_logits(dtype: torch.dtype, cla
 @pytest.mark.parametrize("classes", [2, 5])
 @pytest.mark.parametrize("temperature", [1.0, 4.0, 0.5])
 def test_dist_and_its_gradient_are_finite_for_huge_logits(dtype: torch.dtype, classes: int, temperature: float) -> None:
-    """Not in float16, which does not hold the slope at an undecided student: up to 1 / 1e-8, the correlation's floor."""
+    """Not in float16, which does not hold the slope at an undecided student: up to 1e8, by the correlation's floor."""
     student, teacher, _ = extremes(classes, dtype)
     student.requires_grad_()
     for rows in (slice(None), *(slice(i, i + 1) for i in range(0, len(student), 7))):

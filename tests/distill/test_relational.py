@@ -253,6 +253,16 @@ def test_features_that_coincide_have_a_finite_loss_and_gradient(dtype: torch.dty
     assert gradient.isfinite().all()
 
 
+@pytest.mark.parametrize("width", [64, 257])
+def test_many_wide_features_that_coincide_are_no_noise(width: int) -> None:
+    """Distances of nothing but rounding would count in the mean, and their directions be anything."""
+    student, teacher = 3 + features(9, width, seed=41), features(9, 5, seed=42)
+    student[[1, 2, 5, 8]] = student[0]
+    loss, gradient = value_and_gradient(tensor(student), tensor(teacher))
+    assert loss.item() == pytest.approx(by_hand(student, teacher, None, 25.0, 50.0), rel=1e-12)
+    assert gradient.abs().max().item() < 1
+
+
 def test_a_batch_of_one_has_no_relations() -> None:
     loss, gradient = value_and_gradient(tensor(features(1, 4, seed=26)), tensor(features(1, 3, seed=27)))
     assert loss.item() == 0.0
