@@ -6,14 +6,23 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import os
 import re
 import sys
+import sysconfig
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from wsl_sweep.errors import WslSweepError
+
+_NOT_THE_USERS = (
+    f"{Path(__file__).parent}{os.sep}",
+    *(f"{sysconfig.get_path(kind)}{os.sep}" for kind in ("stdlib", "platstdlib", "purelib", "platlib")),
+)
+"""Beginnings of the paths of code that a user has not written."""
 
 _IMPORT_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
@@ -63,8 +72,8 @@ def told(error: BaseException) -> str:
     """An error in one line, with the place in the user's code where it was raised."""
     lines = str(error).strip().splitlines()
     where = ""
-    for frame in inspect.getinnerframes(error.__traceback__) if error.__traceback__ else []:
-        if "importlib" not in frame.filename and frame.filename != __file__:
+    for frame in traceback.extract_tb(error.__traceback__):
+        if not frame.filename.startswith(("<frozen ", *_NOT_THE_USERS)):
             where = f" ({Path(frame.filename).name}, line {frame.lineno})"
     return f"{type(error).__name__}: {lines[0] if lines else 'no message'}{where}"
 
@@ -76,7 +85,7 @@ def source_digest(name: str) -> str | None:
         if spec is None or spec.origin is None:
             return None
         return hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()[:16]
-    except (ImportError, OSError, ValueError, AttributeError):
+    except (Exception, SystemExit):  # looking into a package runs it; what is wrong with it, ``find`` tells
         return None
 
 
@@ -86,17 +95,19 @@ def arguments_for(function: Callable[..., Any], offered: Sequence[str]) -> dict[
     A parameter with an offered name gets that argument. Another one without a default gets the offered argument at its
     own position. One with a default keeps it. ``**kwargs`` gets all that is left.
 
-    Raises WslSweepError: a parameter gets nothing, or cannot be passed by name.
+    Raises WslSweepError: a parameter gets nothing, or cannot be passed by name (``*args`` among them).
     """
     try:
-        parameters = inspect.signature(function).parameters.values()
+        parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError) as error:
         raise WslSweepError(f"its parameters cannot be read ({error})") from error
     taken: dict[str, str] = {}
     everything = False
     for position, parameter in enumerate(parameters):
         if parameter.kind is parameter.VAR_POSITIONAL:
-            continue
+            if any(other.kind is other.VAR_KEYWORD for other in parameters):
+                continue  # what passes everything on
+            raise WslSweepError(f"it takes *{parameter.name}; arguments are given by name")
         if parameter.kind is parameter.VAR_KEYWORD:
             everything = True
         elif parameter.kind is parameter.POSITIONAL_ONLY:

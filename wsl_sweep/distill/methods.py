@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from wsl_sweep.distill.logit_methods import decoupled_loss, dist_loss
 from wsl_sweep.distill.losses import distillation_loss, masked_distillation_loss
 from wsl_sweep.distill.relational import relational_loss
 from wsl_sweep.errors import WslSweepError
-from wsl_sweep.user_code import arguments_for, find, pick
+from wsl_sweep.user_code import arguments_for, find, pick, told
 
 USER_METHOD_ARGUMENTS = (
     "student_logits",
@@ -139,14 +139,17 @@ def _users(name: str, settings: Mapping[str, Any]) -> Method:
     function = find(name)
     try:
         if isinstance(function, type):
-            function = function()
+            try:
+                function = function()
+            except Exception as error:
+                raise WslSweepError(f"cannot be made without arguments: {told(error)}") from error
         if not callable(function):
             raise WslSweepError("cannot be called")
-        taken = arguments_for(function, USER_METHOD_ARGUMENTS)
+        # A torch module's own __call__ takes (*args, **kwargs): what it wants stands at its forward.
+        asked = function.forward if isinstance(function, nn.Module) else function
+        taken = arguments_for(asked, USER_METHOD_ARGUMENTS)
     except WslSweepError as error:
         raise WslSweepError(f'"{name}": {error}') from error
-    except TypeError as error:
-        raise WslSweepError(f'"{name}" cannot be made without arguments: {error}') from error
     temperature = float(settings["temperature"])
 
     def loss(batch: Batch) -> Tensor:
