@@ -224,7 +224,7 @@ def test_a_class_that_is_empty_in_train_and_has_test_pictures_is_not_a_class(tmp
         (["a/notes.txt", "b/notes.txt"], "0 of its class folders have pictures"),
         (["train/a/1.png", "test/a/1.png", "test/b/1.png"], "1 of its class folders have pictures"),
         (["1.png", "2.PNG", "notes.txt"], "has no folders, one for each class (but 2 pictures that belong to no class"),
-        (["train/1.png", "test/a/1.png"], "has no folders, one for each class (but 1 pictures"),
+        (["train/1.png"], "1 of its class folders have pictures; two or more must"),
         (["notes.txt"], "has no folders, one for each class"),
         ([], "has no folders, one for each class"),
     ],
@@ -308,14 +308,36 @@ def test_content_changes_with_every_picture(change: str, tmp_path: Path) -> None
     assert list_pictures(root).content() != before
 
 
-def test_state_changes_with_a_picture_of_the_same_size(tmp_path: Path) -> None:
+def test_content_and_state_change_with_a_picture_of_the_same_size(tmp_path: Path) -> None:
     root = put(tmp_path, "a/1.png", "b/1.png")
     before = list_pictures(root)
+    content = before.content()
     (tmp_path / "a" / "new").write_bytes(b"y")
     (tmp_path / "a" / "new").replace(tmp_path / "a" / "1.png")
     after = list_pictures(root)
-    assert before.content() == after.content()
+    assert content != after.content()
     assert before.state() != after.state()
+
+
+@pytest.mark.parametrize("names", [("Training", "Testing"), ("Train", "Test"), ("TRAIN", "val")])
+def test_parts_are_told_by_their_names_in_any_case(names: tuple[str, str], tmp_path: Path) -> None:
+    train, test = names
+    root = put(tmp_path, *(f"{part}/{name}/1.png" for part in names for name in "abc"))
+    listing = list_pictures(root)
+    assert listing.classes == ("a", "b", "c")
+    assert [picture.path.split("/")[0] for picture in listing.pictures if picture.test] == [test] * 3
+    assert train != test
+
+
+def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+    root = put(tmp_path, "car/1.png", "plane/1.png", "train/1.png")
+    assert list_pictures(root).classes == ("car", "plane", "train")
+
+
+def test_folders_that_hold_the_same_folders_are_no_classes(tmp_path: Path) -> None:
+    root = put(tmp_path, *(f"{part}/{name}/1.png" for part in ("one", "two") for name in "abc"))
+    with pytest.raises(WslSweepError, match="one, two hold the same folders, a, b, c"):
+        list_pictures(root)
 
 
 # --- read again only where something has changed ---------------------------------------------------------------------

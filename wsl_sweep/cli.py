@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shlex
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -144,7 +147,8 @@ def train(
     """
     from wsl_sweep.app import train_once
 
-    result = train_once(recipe, tuple(sets or ()), seed, threads, None if as_json else Console())
+    with _only_json(as_json):
+        result = train_once(recipe, tuple(sets or ()), seed, threads, None if as_json else Console())
     if as_json:
         print(json.dumps(result, indent=2))
         return
@@ -216,12 +220,13 @@ def teacher_import(
     from wsl_sweep.app import import_teacher
     from wsl_sweep.show import show_teacher_card
 
-    card = import_teacher(file, model, recipe, tuple(sets or ()), _say_on_stderr)
+    with _only_json(as_json):
+        card = import_teacher(file, model, recipe, tuple(sets or ()), _say_on_stderr)
     if as_json:
         print(json.dumps(card, indent=2))
         return
     show_teacher_card(card)
-    print(f"Use it: wsl-sweep run FILE --recipe {recipe} {_with_model(card, recipe)}")
+    print(f"Use it: wsl-sweep run FILE --recipe {recipe} {_with_model(card, recipe, sets or [])}")
 
 
 @teacher_app.command("train")
@@ -239,7 +244,8 @@ def teacher_train(
     from wsl_sweep.app import train_teacher_only
     from wsl_sweep.show import show_teacher_card
 
-    card = train_teacher_only(recipe, tuple(sets or ()), part, threads, _say_on_stderr)
+    with _only_json(as_json):
+        card = train_teacher_only(recipe, tuple(sets or ()), part, threads, _say_on_stderr)
     if as_json:
         print(json.dumps(card, indent=2))
         return
@@ -383,14 +389,21 @@ def _say_on_stderr(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _with_model(card: Any, recipe: str) -> str:
+def _with_model(card: Any, recipe: str, sets: list[str]) -> str:
     """The options that make a sweep use an imported teacher."""
     from wsl_sweep.spec.recipes import RECIPES
 
-    checkpoint = f"--set teacher.checkpoint={card['teacher_id']}"
-    if RECIPES[recipe].values["teacher.model"] == card["model"]:
-        return checkpoint
-    return f"{checkpoint} --set teacher.model={card['model']}"
+    options = [f"teacher.checkpoint={card['teacher_id']}", *sets]
+    if RECIPES[recipe].values["teacher.model"] != card["model"]:
+        options.append(f"teacher.model={card['model']}")
+    return " ".join(f"--set {shlex.quote(option)}" for option in options)
+
+
+@contextlib.contextmanager
+def _only_json(as_json: bool) -> Iterator[None]:
+    """What users' code prints goes to standard error where standard output is for JSON."""
+    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        yield
 
 
 def _end(finished: Any) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib
-import importlib.util
 import inspect
 import os
 import re
@@ -13,6 +13,7 @@ import sysconfig
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def is_import_name(name: str) -> bool:
 
 
 def search_in(folders: Sequence[str | Path]) -> None:
-    """Lets modules be found in ``folders``, after everything that Python itself finds."""
+    """Lets modules be found in ``folders``, after all that is on Python's own path."""
     for folder in map(str, folders):
         if folder not in sys.path:
             sys.path.append(folder)
@@ -48,6 +49,7 @@ def find(name: str) -> Any:
     if not is_import_name(name):
         raise WslSweepError(f'"{name}" must have the form package.module:name')
     module_name, _, attribute = name.partition(":")
+    _found.setdefault(module_name, source_digest(name))
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -78,15 +80,65 @@ def told(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0] if lines else 'no message'}{where}"
 
 
+_found: dict[str, str | None] = {}
+"""Digests of what this process has imported: the code that runs is the one that was read then."""
+
+
 def source_digest(name: str) -> str | None:
-    """SHA-256 (16 hex digits) of the source file of the module in ``package.module:name``; None where there is none."""
+    """SHA-256 (16 hex digits) of the source behind ``package.module:name``, or None where there is none.
+
+    Of a package all of its modules; of a single module its file, and those of the modules beside it that it imports,
+    and so on. Nothing is imported or run for it.
+    """
+    module = name.partition(":")[0]
+    if module in _found:
+        return _found[module]
     try:
-        spec = importlib.util.find_spec(name.partition(":")[0])
-        if spec is None or spec.origin is None:
+        spec = PathFinder.find_spec(module.partition(".")[0])
+        if spec is None:
             return None
-        return hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()[:16]
-    except (Exception, SystemExit):  # looking into a package runs it; what is wrong with it, ``find`` tells
+        if spec.submodule_search_locations:
+            files = [path for place in spec.submodule_search_locations for path in sorted(Path(place).rglob("*.py"))]
+        elif spec.origin is not None:
+            files = _with_neighbours(Path(spec.origin))
+        else:
+            return None
+        digest = hashlib.sha256()
+        for path in files:
+            digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+        return digest.hexdigest()[:16]
+    except (ImportError, OSError, ValueError):
         return None
+
+
+def _with_neighbours(file: Path) -> list[Path]:
+    """A module's file and those of the modules beside it that it imports, directly or not, in order of their names."""
+    seen: dict[Path, None] = {}
+    waiting = [file]
+    while waiting:
+        path = waiting.pop()
+        if path in seen:
+            continue
+        seen[path] = None
+        for name in _imported(path):
+            beside = [path.parent / f"{name}.py", *sorted((path.parent / name).rglob("*.py"))]
+            waiting += [one for one in beside if one.is_file()]
+    return sorted(seen)
+
+
+def _imported(path: Path) -> set[str]:
+    """The first parts of the names that a file imports."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError):
+        return set()
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module.partition(".")[0])
+    return names
 
 
 def arguments_for(function: Callable[..., Any], offered: Sequence[str]) -> dict[str, str]:

@@ -60,7 +60,7 @@ class FakeWorld:
         self.asked.append(("checkpoint", f"{Path(path).name} of {model}"))
         return self.checkpoints.get(Path(path).name)
 
-    def method_problem(self, name: str) -> str | None:
+    def method_problem(self, name: str, flat: Mapping[str, Any]) -> str | None:
         self.asked.append(("method", name))
         return self.methods.get(name)
 
@@ -707,7 +707,7 @@ def test_our_own_models_are_right_and_not_even_built(monkeypatch: pytest.MonkeyP
 
 def test_a_module_that_is_not_there_is_told_with_where_to_put_it(tmp_path: Path) -> None:
     world = LocalWorld([str(tmp_path)])
-    for found in (world.model_problem("nosuch.module:net", DIGITS), world.method_problem("nosuch.module:loss")):
+    for found in (world.model_problem("nosuch.module:net", DIGITS), world.method_problem("nosuch.module:loss", {})):
         assert found is not None
         assert 'no module is called "nosuch"' in found
         assert "beside the search-space file" in found
@@ -824,7 +824,7 @@ def test_a_users_method_that_is_right_is_known_by_what_it_takes_and_gives(
 ) -> None:
     full = f"{module(LOSSES)}:{name}"
     world = LocalWorld([str(tmp_path)])
-    assert world.method_problem(full) is None
+    assert world.method_problem(full, {}) is None
     assert (world.needs_features(full), world.by_example(full)) == (features, by_example)
 
 
@@ -835,7 +835,7 @@ def test_a_users_method_that_is_right_is_known_by_what_it_takes_and_gives(
         ("of_the_teacher", "returns a loss without a gradient"),
         ("not_a_number", "a loss must be finite"),
         ("one_infinite", "a loss must be finite"),
-        ("by_class", "must return a tensor of the shape (4,) (an example) or (), not (4, 5)"),
+        ("by_class", "must return a tensor of the shape (4,) (an example) or (), not (4, 10)"),
         ("one_number", "must return a tensor of the shape (4,) (an example) or (), not float"),
         ("raises", "ValueError: no such thing"),
         ("unknown", 'its parameter "foo" is none of those that are given'),
@@ -868,7 +868,7 @@ def test_rkd_needs_features_and_the_others_do_not() -> None:
 def test_the_state_of_random_numbers_is_left_alone_by_a_method(tmp_path: Path, module: Callable[..., str]) -> None:
     torch.manual_seed(4)
     before = torch.get_rng_state()
-    assert LocalWorld([str(tmp_path)]).method_problem(f"{module(LOSSES)}:each") is None
+    assert LocalWorld([str(tmp_path)]).method_problem(f"{module(LOSSES)}:each", {}) is None
     assert torch.equal(torch.get_rng_state(), before)
 
 

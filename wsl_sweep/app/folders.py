@@ -9,26 +9,39 @@ from typing import Any
 
 from wsl_sweep.app.options import DEFAULT_STORAGE, storage_folder
 from wsl_sweep.errors import WslSweepError
+from wsl_sweep.spec.distributions import Reading, reading
 from wsl_sweep.spec.loading import CommandLine, parse_spec
-from wsl_sweep.spec.plan import make_plan
 from wsl_sweep.spec.spec import Spec
+from wsl_sweep.spec.world import World
 from wsl_sweep.sweep.ledger import Ledger, fold
-from wsl_sweep.user_code import search_in
 
 
-def open_sweep(folder: Path) -> tuple[Spec, dict[str, Any]]:
-    """The specification and the plan of a sweep on disk."""
+def read_plan(folder: Path) -> dict[str, Any]:
+    """``plan.json`` of a sweep. Raises WslSweepError: there is no sweep in the folder."""
     try:
         plan: dict[str, Any] = json.loads((folder / "plan.json").read_text())
-        text = (folder / "sweep.yaml").read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         known = ", ".join(sorted(path.parent.name for path in folder.parent.glob("*/plan.json"))) or "none"
         raise WslSweepError(f"no sweep in {folder}; sweeps in {folder.parent}: {known}") from error
+    return plan
+
+
+def open_sweep(folder: Path, world: World | None = None) -> tuple[Spec, dict[str, Any]]:
+    """The specification and the plan of a sweep on disk.
+
+    Relative places in it start from the folder in which it was begun. Without a ``world`` nothing that it names has to
+    be there any more.
+    """
+    plan = read_plan(folder)
+    try:
+        text = (folder / "sweep.yaml").read_text(encoding="utf-8")
+    except OSError as error:
+        raise WslSweepError(f"{folder / 'sweep.yaml'}: cannot be read ({error.strerror or error})") from error
     saved = plan["command_line"]
     command_line = CommandLine(**{**saved, "sets": tuple(saved["sets"])})
     source = str(folder / "sweep.yaml")
-    search_in([str(Path.cwd()), *plan.get("import_folders", ())])
-    spec = parse_spec(text, source, command_line, default_name=folder.name)
+    with reading(Reading(plan.get("folder"), look=world is not None)):
+        spec = parse_spec(text, source, command_line, default_name=folder.name, world=world)
     return replace(spec, notes=(*spec.notes, *plan.get("notes", ()))), plan
 
 
@@ -71,13 +84,13 @@ def list_sweeps(storage: str | None) -> list[dict[str, Any]]:
             "planned": None,
         }
         try:
-            spec, plan = open_sweep(path.parent)
+            plan = read_plan(path.parent)
             entry |= {
                 "created": plan["created"],
-                "description": spec.description,
-                "planned": sum(make_plan(spec).stages.values()),
+                "description": str(plan.get("description", "")),
+                "planned": sum(plan["stages"].values()),
             }
-        except WslSweepError as error:
+        except (WslSweepError, KeyError, TypeError, AttributeError) as error:
             entry["description"] = f"cannot be read: {str(error).splitlines()[0]}"
         found.append(entry)
     return found

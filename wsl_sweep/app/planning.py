@@ -14,6 +14,7 @@ from typing import Any
 
 from wsl_sweep.app.options import RunOptions, settle_resources, storage_folder
 from wsl_sweep.app.world import LocalWorld, import_folders
+from wsl_sweep.image_listing import unchanging
 from wsl_sweep.paths import cache_folder
 from wsl_sweep.spec.identity import data_identity, short_hash
 from wsl_sweep.spec.loading import CommandLine, load_spec
@@ -97,8 +98,9 @@ class Outlook:
     slots: int
 
 
+@unchanging()
 def outlook(path: Path, command_line: CommandLine = CommandLine(), options: RunOptions = RunOptions()) -> Outlook:
-    """What ``run`` would do; nothing is started, torch is not imported."""
+    """What ``run`` would do; nothing is started. torch is imported only to try users' own models and methods."""
     spec = load_spec(path, command_line, LocalWorld(import_folders(path)))
     gpu, device_kind = settle_resources(spec, options.address)
     plan = make_plan(spec, device_kind)

@@ -11,17 +11,24 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from wsl_sweep.image_listing import list_pictures
+from wsl_sweep.spec.catalogue import is_library_model
+from wsl_sweep.spec.identity import data_identity
 from wsl_sweep.spec.spec import Spec
+from wsl_sweep.user_code import is_import_name, source_digest
 
+MOST_CONFIGURATIONS = 2_000
 LIES_ON_DISK = ("cifar10", "cifar100", "image_folder")
 
 
 def configurations(spec: Spec) -> Iterator[dict[str, Any]]:
-    """Configurations of every arm, variant and baseline at the swept values of data set and teacher's checkpoint."""
+    """Configurations of every arm, variant and baseline at the swept values of what lies outside of a file."""
     swept = [path for path in ("recipe", "dataset.name", "dataset.root", "dataset.size") if path in spec.space]
-    swept += [path for path in ("teacher.checkpoint",) if path in spec.space]
+    asked = ("teacher.checkpoint", "teacher.model", "student.model", "distillation.method")
+    swept += [path for path in asked if path in spec.space]
     for overrides in [*spec.arms.values(), *spec.variants.values(), *spec.baselines.values()]:
-        for values in itertools.product(*(spec.space[path].representatives() for path in swept)):
+        choices = itertools.product(*(spec.space[path].representatives() for path in swept))
+        for values in itertools.islice(choices, MOST_CONFIGURATIONS):
             yield spec.config(overrides, dict(zip(swept, values, strict=True)))
 
 
@@ -37,16 +44,26 @@ def prepare_data(spec: Spec) -> list[str]:
             wanted.setdefault(repr([dataset.get(key) for key in ("name", "root", "size")]), dataset)
     notes: list[str] = []
     for dataset in wanted.values():
-        notes += prepare_one(dataset)
+        notes += prepare_one(dataset, need_test=True)
+    if wanted:
+        from wsl_sweep.data import forget
+
+        forget()  # the driver trains nothing
     return list(dict.fromkeys(notes))
 
 
-def prepare_one(dataset: Mapping[str, Any]) -> tuple[str, ...]:
-    """As ``prepare_data``, for one resolved ``dataset`` section."""
+def prepare_one(dataset: Mapping[str, Any], *, need_test: bool = False, split: bool = True) -> tuple[str, ...]:
+    """As ``prepare_data``, for one resolved ``dataset`` section.
+
+    Args:
+        dataset: the section.
+        need_test: whether an empty test part is an error.
+        split: False for reading the pictures only, without looking at their parts.
+    """
     from wsl_sweep.data import prepare
 
     with _decoding(Path(str(dataset.get("root") or dataset["name"])).name) as progress:
-        return prepare(dataset, progress)
+        return prepare(dataset, progress, need_test=need_test, split=split)
 
 
 @contextlib.contextmanager
@@ -68,27 +85,44 @@ def _decoding(name: str) -> Iterator[Callable[[int, int], None]]:
         yield show
 
 
+def surroundings(spec: Spec) -> dict[str, str | None]:
+    """What a sweep's results rest on beside its file: the pictures in folders, users' own code; name → hash."""
+    found: dict[str, str | None] = {}
+    for config in configurations(spec):
+        dataset = config["dataset"]
+        if dataset["name"] == "image_folder":
+            found[f"the pictures in {dataset['root']}"] = list_pictures(dataset["root"]).content()
+        for name in (config["student"]["model"], config.get("teacher", {}).get("model"), _method(config)):
+            if name is not None and is_import_name(name) and not is_library_model(name):
+                found[f"the code of {name}"] = source_digest(name)
+    return found
+
+
+def _method(config: Mapping[str, Any]) -> str:
+    return str(config["distillation"]["method"])
+
+
 def teacher_notes(spec: Spec) -> list[str]:
     """What a report must say of teachers that were brought in: they may have seen the validation part."""
-    paths = dict.fromkeys(
-        config["teacher"]["checkpoint"] for config in configurations(spec) if "checkpoint" in config.get("teacher", {})
-    )
-    if not paths:
+    return list(dict.fromkeys(note for config in configurations(spec) for note in notes_on_teacher(config)))
+
+
+def notes_on_teacher(config: Mapping[str, Any]) -> list[str]:
+    """As ``teacher_notes``, for one configuration."""
+    path = config.get("teacher", {}).get("checkpoint")
+    if path is None:
         return []
     from wsl_sweep.training import TeacherStore
 
-    store = TeacherStore()
-    notes = []
-    for path in paths:
-        card = store.card_of_file(Path(path))
-        if card is None:
-            notes.append(
-                f"teacher {path}: what it was trained on is not known; if it has seen the validation part, "
-                "validation metrics flatter the students that follow it"
-            )
-        elif card["seen_validation"]:
-            notes.append(
-                f"teacher {card['teacher_id']} ({card.get('origin', 'trained here')}) has seen the validation part: "
-                "validation metrics flatter the students that follow it"
-            )
-    return notes
+    flatters = "validation metrics flatter the students that follow it"
+    card = TeacherStore().card_of_file(Path(path))
+    if card is None:
+        return [f"teacher {path}: what it was trained on is not known; if it has seen the validation part, {flatters}"]
+    name = f"teacher {card['teacher_id']} ({card.get('origin', 'trained here')})"
+    if card["seen_validation"]:
+        return [f"{name} has seen the validation part: {flatters}"]
+    split = ("name", "content", "validation_fraction")
+    own, trained = data_identity(config["dataset"]), card["identity"].get("dataset", {})
+    if any(own.get(key) != trained.get(key) for key in split):
+        return [f"{name} was trained on another split of the data; if it has seen the validation part, {flatters}"]
+    return []

@@ -116,6 +116,8 @@ def describe(summary: Mapping[str, Any]) -> str:
             interval = "" if row["ci95"] is None else f"{row['ci95'][0]:.4f} to {row['ci95'][1]:.4f}"
             settings = ", ".join(f"{path}={value}" for path, value in row["overrides"].items())
             lines.append(f"| {row['variant']} | {settings} | {mean} | {interval} | {row['n']} |")
+    if summary["notes"]:
+        lines += ["", *(f"- {note}" for note in summary["notes"])]
     return "\n".join(lines) + "\n"
 
 

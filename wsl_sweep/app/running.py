@@ -15,19 +15,22 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from wsl_sweep.app.folders import new_folder, open_sweep, sweep_status
+from wsl_sweep.app.folders import new_folder, open_sweep, read_plan, sweep_status
 from wsl_sweep.app.options import Finished, RunOptions, settle_resources, storage_folder
 from wsl_sweep.app.planning import versions
-from wsl_sweep.app.preparing import prepare_data, teacher_notes
+from wsl_sweep.app.preparing import prepare_data, surroundings, teacher_notes
 from wsl_sweep.app.results import finish
 from wsl_sweep.app.world import LocalWorld, import_folders
 from wsl_sweep.errors import SweepError, WslSweepError
+from wsl_sweep.image_listing import unchanging
 from wsl_sweep.spec.loading import CommandLine, load_spec
 from wsl_sweep.spec.plan import Plan, make_plan
 from wsl_sweep.spec.spec import Spec
 from wsl_sweep.sweep.ledger import Ledger, fold
+from wsl_sweep.user_code import search_in
 
 
+@unchanging()
 def run_sweep(path: Path, command_line: CommandLine = CommandLine(), options: RunOptions = RunOptions()) -> Finished:
     """Runs a search-space file as a new sweep.
 
@@ -58,7 +61,10 @@ def run_sweep(path: Path, command_line: CommandLine = CommandLine(), options: Ru
         "base": spec.flat_config({}),
         "stages": dict(make_plan(spec).stages),
         "tracking_uri": _storable_uri(spec, options),
+        "description": spec.description,
+        "folder": str(Path.cwd()),
         "import_folders": imports,
+        "surroundings": surroundings(spec),
         "notes": notes,
         "versions": versions(),
         "host": socket.gethostname(),
@@ -73,19 +79,33 @@ def run_sweep(path: Path, command_line: CommandLine = CommandLine(), options: Ru
     return _drive(spec, folder, plan, options, address)
 
 
+@unchanging()
 def resume_sweep(name: str, options: RunOptions = RunOptions()) -> Finished:
     """Goes on with a sweep that was stopped: finished trials stay, all others run (again).
 
     Raises WslSweepError where there is no such sweep, or where it is finished.
     """
     folder = storage_folder(options.storage) / name
-    spec, plan = open_sweep(folder)
+    plan = read_plan(folder)
     status = sweep_status(folder)
     if status == "finished":
         raise WslSweepError(f"{folder} is finished: there is nothing to resume; look at {folder / 'summary.json'}")
+    spec, plan = open_sweep(folder, LocalWorld(plan.get("import_folders", [str(Path.cwd())])))
     prepare_data(spec)
+    _check_surroundings(spec, plan)
     address = options.address or os.environ.get("RAY_ADDRESS")
     return _drive(replace(spec, name=name), folder, plan, options, address)
+
+
+def _check_surroundings(spec: Spec, plan: Mapping[str, Any]) -> None:
+    """A sweep goes on only with the pictures and the code that it began with: otherwise its table would mix two."""
+    before, now = plan.get("surroundings", {}), surroundings(spec)
+    changed = [name for name, digest in now.items() if name in before and before[name] != digest]
+    if changed:
+        raise WslSweepError(
+            f"{', '.join(changed)} changed since the sweep {spec.name} began, and its trials would not be comparable; "
+            "put it back as it was, or start a new sweep"
+        )
 
 
 def sync_sweep(name: str, options: RunOptions = RunOptions(), say: Callable[[str], None] = print) -> Finished:
@@ -97,6 +117,7 @@ def sync_sweep(name: str, options: RunOptions = RunOptions(), say: Callable[[str
     """
     folder = storage_folder(options.storage) / name
     spec, plan = open_sweep(folder)
+    search_in(plan.get("import_folders", ()))  # the best student may be a user's own model
     spec = replace(spec, name=name)
     events = Ledger(folder / "ledger").events()
     state = fold(events)

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from wsl_sweep.app.options import local_device_kind
-from wsl_sweep.app.preparing import LIES_ON_DISK, prepare_one
+from wsl_sweep.app.preparing import LIES_ON_DISK, notes_on_teacher, prepare_one
 from wsl_sweep.app.world import LocalWorld
 from wsl_sweep.spec.identity import trial_id
 from wsl_sweep.spec.loading import CommandLine, parse_spec
@@ -33,10 +33,10 @@ def train_once(
     )
     from wsl_sweep.training import Job, TeacherStore, TrialTraining
 
-    if config["dataset"]["name"] in LIES_ON_DISK:
-        for note in prepare_one(config["dataset"]):
-            if console is not None:
-                console.print(f"note: {note}", markup=False, highlight=False)
+    on_disk = config["dataset"]["name"] in LIES_ON_DISK
+    for note in [*(prepare_one(config["dataset"]) if on_disk else ()), *notes_on_teacher(config)]:
+        if console is not None:
+            console.print(f"note: {note}", markup=False, highlight=False)
 
     def on_teacher_epoch(row: Mapping[str, float]) -> None:
         if console is not None and (int(row["epoch"]) % 10 == 0 or row["epoch"] == 1):

@@ -52,6 +52,8 @@ def import_teacher(
             raise WslSweepError(f"--model: {wrong}")
         sets = (*sets, f"teacher.model={model}")
     config = _spec(recipe, sets).config({"distillation.method": "kd"}, device_kind=local_device_kind())
+    if "teacher" not in config:
+        raise WslSweepError("no teacher is read here: distillation.method is none")
     name, dataset = str(config["teacher"]["model"]), config["dataset"]
 
     from wsl_sweep.data import available, load

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from wsl_sweep.errors import WslSweepError
 from wsl_sweep.image_listing import list_pictures
-from wsl_sweep.spec.catalogue import KNOWN_SHAPES, METHODS, MODELS
+from wsl_sweep.spec.catalogue import KNOWN_SHAPES, METHODS, MODELS, model_problem
 from wsl_sweep.user_code import search_in, told
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 COLOURS = 3
-"""Channels of a folder of pictures, as long as none has been opened."""
+"""Channels of a folder of pictures that cannot be read."""
 
 
 def import_folders(file: Path) -> list[str]:
@@ -37,6 +37,7 @@ class LocalWorld:
     def __init__(self, folders: list[str]) -> None:
         search_in(folders)
         self._known: dict[tuple[Any, ...], Any] = {}
+        self._methods: dict[str, tuple[str | None, bool, bool]] = {}
 
     def data_problem(self, dataset: Mapping[str, Any]) -> str | None:
         """What is wrong with a folder of pictures, or None."""
@@ -63,25 +64,35 @@ class LocalWorld:
 
     def checkpoint_problem(self, path: str, model: str, dataset: Mapping[str, Any]) -> str | None:
         """What is wrong with a teacher's weights file for a model that is right, or None."""
-        if dataset.get("dataset.name") not in KNOWN_SHAPES:  # how many classes is known when pictures are read
-            return None
         shape = _shape(dataset)
         return self._once(("checkpoint", path, model, shape), lambda: _try_checkpoint(path, model, *shape))
 
-    def method_problem(self, name: str) -> str | None:
-        """What is wrong with a user's own method, or None; tried on a small batch."""
-        return self._method(name)[0]
+    def method_problem(self, name: str, flat: Mapping[str, Any]) -> str | None:
+        """What is wrong with a user's own method, or None; tried on a small batch of the right widths."""
+        classes = _shape(flat)[0]
+        wants = self._once(("wants", name), lambda: _wants_features(name))
+        widths = (6, 7)
+        if wants is True:
+            models = (flat.get("student.model"), flat.get("teacher.model"))
+            widths = (self._width(models[0], flat, 6), self._width(models[1], flat, 7))
+        asked = ("method", name, classes, widths)
+        self._methods[name] = self._once(asked, lambda: _try_method(name, classes, *widths))
+        return self._methods[name][0]
 
     def needs_features(self, name: str) -> bool:
         """Whether a method that is right takes features."""
-        return name == "rkd" if name in METHODS else self._method(name)[1]
+        return name == "rkd" if name in METHODS else self._methods[name][1]
 
     def by_example(self, name: str) -> bool:
         """Whether a user's own method that is right gives each example a loss."""
-        return self._method(name)[2]
+        return self._methods[name][2]
 
-    def _method(self, name: str) -> tuple[str | None, bool, bool]:
-        return self._once(("method", name), lambda: _try_method(name))
+    def _width(self, model: Any, flat: Mapping[str, Any], otherwise: int) -> int:
+        """How many features a model has, or ``otherwise`` where it has none."""
+        if model is None or model_problem(str(model)) is not None:
+            return otherwise
+        shape = _shape(flat)
+        return self._once(("width", model, shape), lambda: _features_width(str(model), *shape)) or otherwise
 
     def _once(self, key: tuple[Any, ...], ask: Callable[[], _T]) -> _T:
         if key not in self._known:
@@ -91,14 +102,27 @@ class LocalWorld:
 
 
 def _shape(dataset: Mapping[str, Any]) -> tuple[int, int, int]:
-    """Classes, channels and pixels of a data set, from its ``dataset.`` paths."""
+    """Classes, channels and pixels of a data set, from its ``dataset.`` paths; a folder's pictures are read for it."""
     known = KNOWN_SHAPES.get(str(dataset.get("dataset.name")))
     if known is not None:
         return known
-    classes = 10
-    if dataset.get("dataset.root"):
-        classes = len(list_pictures(str(dataset["dataset.root"])).classes)
-    return classes, COLOURS, int(dataset.get("dataset.size") or 32)
+    root, size = dataset.get("dataset.root"), int(dataset.get("dataset.size") or 32)
+    if root is None:
+        return 10, COLOURS, size
+    return _shape_of_pictures(str(root), size, list_pictures(str(root)).state())
+
+
+@lru_cache(maxsize=16)
+def _shape_of_pictures(root: str, size: int, _: str) -> tuple[int, int, int]:
+    from wsl_sweep.app.preparing import prepare_one
+    from wsl_sweep.data import shape
+
+    config = {"name": "image_folder", "root": root, "size": size}
+    try:
+        prepare_one(config, split=False)
+        return (*shape(config), size)
+    except WslSweepError:  # told where the data are prepared
+        return len(list_pictures(root).classes), COLOURS, size
 
 
 @lru_cache(maxsize=16)
@@ -116,7 +140,7 @@ def _try_model(name: str, classes: int, channels: int, size: int) -> str | None:
             logits = _built(name, classes, channels)(torch.zeros(2, channels, size, size))
     except WslSweepError as error:
         return str(error)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return f'"{name}" fails on pictures of {channels}x{size}x{size}: {told(error)}'
     if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != (2, classes):
         shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
@@ -145,12 +169,33 @@ def _try_features(name: str, classes: int, channels: int, size: int) -> str | No
             with_features(_built(name, classes, channels), torch.zeros(2, channels, size, size))
     except WslSweepError as error:
         return str(error)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return told(error)
     return None
 
 
-def _try_method(name: str) -> tuple[str | None, bool, bool]:
+def _features_width(name: str, classes: int, channels: int, size: int) -> int | None:
+    import torch
+
+    from wsl_sweep.models import with_features
+
+    try:
+        with torch.no_grad():
+            return int(with_features(_built(name, classes, channels), torch.zeros(2, channels, size, size))[1].shape[1])
+    except (Exception, SystemExit):  # what is wrong is told where the model is asked about
+        return None
+
+
+def _wants_features(name: str) -> bool:
+    from wsl_sweep.distill.methods import make_method
+
+    try:
+        return make_method({"method": name, "temperature": 4.0}).needs_features
+    except (Exception, SystemExit):  # told by ``_try_method``
+        return False
+
+
+def _try_method(name: str, classes: int, student_width: int, teacher_width: int) -> tuple[str | None, bool, bool]:
     """(what is wrong, whether it needs features, whether it gives a loss an example)."""
     import torch
 
@@ -158,25 +203,25 @@ def _try_method(name: str) -> tuple[str | None, bool, bool]:
 
     generator = torch.Generator().manual_seed(0)
 
-    def random(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=generator)
+    def random(width: int) -> Tensor:
+        return torch.randn(4, width, generator=generator)
 
     try:
         made = make_method({"method": name, "temperature": 4.0})
-        logits = random(4, 5).requires_grad_()
+        logits = random(classes).requires_grad_()
         batch = Batch(
             student_logits=logits,
-            teacher_logits=random(4, 5),
-            labels=torch.tensor([0, 1, 2, 3]),
-            student_features=random(4, 6).requires_grad_(),
-            teacher_features=random(4, 7),
+            teacher_logits=random(classes),
+            labels=torch.arange(4) % classes,
+            student_features=random(student_width).requires_grad_(),
+            teacher_features=random(teacher_width),
             epochs=10,
         )
         loss = made.loss(batch)
     except WslSweepError as error:
         return str(error), False, True
-    except Exception as error:
-        return f'"{name}" fails on a batch of 4 examples and 5 classes: {told(error)}', False, True
+    except (Exception, SystemExit) as error:
+        return f'"{name}" fails on a batch of 4 examples and {classes} classes: {told(error)}', False, True
     return _loss_problem(name, loss), made.needs_features, loss.ndim == 1
 
 

@@ -58,13 +58,15 @@ def load_cifar(name: str, root: str | None = None) -> RawData:
         train, test = (kind(str(folder), train=part, download=False) for part in (True, False))
     pictures = np.concatenate([train.data, test.data])
     images = torch.from_numpy(np.ascontiguousarray(pictures.transpose(0, 3, 1, 2)))
+    digest = hashlib.sha256(images.numpy().data)
     labels = torch.tensor([*train.targets, *test.targets], dtype=torch.int64)
+    digest.update(labels.numpy().data)
     mean, std = (torch.tensor(values) for values in STATISTICS[name]) if name in STATISTICS else (None, None)
     return RawData(
         images=images,
         labels=labels,
         num_classes=len(train.classes),
-        digest=hashlib.sha256(images.numpy().tobytes() + labels.numpy().tobytes()).hexdigest(),
+        digest=digest.hexdigest(),
         mean=mean,
         std=std,
         test=torch.arange(len(train.data), len(pictures)),
@@ -77,6 +79,9 @@ def _download(name: str, kind: Any, folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / f".{name}.lock"), _impatient(), contextlib.redirect_stdout(sys.stderr):
+            with contextlib.suppress(RuntimeError):
+                kind(str(folder), train=True, download=False)
+                return  # another process has brought it while this one waited
             # Not by the data set itself, which asks for the pictures' files only and never repairs the classes' names.
             download_and_extract_archive(kind.url, str(folder), filename=kind.filename, md5=kind.tgz_md5)
     except (OSError, RuntimeError) as error:

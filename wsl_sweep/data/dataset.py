@@ -78,12 +78,20 @@ class VisionData:
     notes: tuple[str, ...] = ()
 
 
-def prepare(config: Mapping[str, Any], progress: Progress = lambda done, of: None) -> tuple[str, ...]:
+def prepare(
+    config: Mapping[str, Any],
+    progress: Progress = lambda done, of: None,
+    *,
+    need_test: bool = False,
+    split: bool = True,
+) -> tuple[str, ...]:
     """Brings a data set to where ``load`` finds it at once: downloads it, or decodes its pictures.
 
     Args:
         config: the resolved ``dataset`` section.
         progress: hears (done, of) while pictures are decoded.
+        need_test: whether an empty test part is an error.
+        split: whether its parts are looked at; if not, only ``name``, ``root`` and ``size`` are read.
 
     Returns:
         What the user should know of it.
@@ -93,7 +101,32 @@ def prepare(config: Mapping[str, Any], progress: Progress = lambda done, of: Non
     """
     if config["name"] == "image_folder":
         _pictures(config.get("root"), config.get("size"), progress)
-    return load(config).notes
+    raw = _raw_of(config)
+    if not split:
+        return raw.notes
+    pool, test = _split(raw)
+    if need_test and len(test) == 0:
+        where = config.get("root") or config["name"]
+        raise WslSweepError(
+            f"{where} has no test part: {len(pool)} pictures are too few to split one off; add pictures, or a folder "
+            "test beside train"
+        )
+    data = load(config)
+    missing = sorted(set(range(raw.num_classes)) - set(data.train.labels.tolist()))
+    few = (f"{len(missing)} of {raw.num_classes} classes have no example in the training part",) if missing else ()
+    return (*data.notes, *few)
+
+
+def shape(config: Mapping[str, Any]) -> tuple[int, int]:
+    """Classes and channels of a data set."""
+    raw = _raw_of(config)
+    return raw.num_classes, int(raw.images.shape[1])
+
+
+def forget() -> None:
+    """Lets go of the data sets that this process has loaded."""
+    _load.cache_clear()
+    _raw.cache_clear()
 
 
 def available(config: Mapping[str, Any]) -> bool:

@@ -29,8 +29,14 @@ GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;
 NAMED_AT_MOST = 5
 """Broken pictures that are named; the rest are counted."""
 
-MEMORY_SHARE = 0.4
-"""Of the machine's memory that the pictures may take."""
+MEMORY_SHARE = 0.8
+"""Of the machine's memory that COPIES of the pictures may take."""
+
+COPIES = 3
+"""As they come, padded, and once more while they are decoded."""
+
+DECODER = 2
+"""Changes with how pictures are decoded, so that older ones in a cache are not taken for these."""
 
 
 def load_image_folder(root: str, size: int, progress: Progress = lambda done, of: None) -> RawData:
@@ -50,7 +56,7 @@ def load_image_folder(root: str, size: int, progress: Progress = lambda done, of
     """
     listing = list_pictures(root)
     _check_memory(listing, size)
-    key = hashlib.sha256(f"{listing.state()}/{size}".encode()).hexdigest()[:16]
+    key = hashlib.sha256(f"{DECODER}/{listing.state()}/{size}".encode()).hexdigest()[:16]
     folder = cache_folder() / "data" / key
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -94,14 +100,16 @@ def _read(folder: Path, listing: Listing) -> RawData | None:
 def _decode(listing: Listing, size: int, folder: Path, progress: Progress) -> None:
     good: list[Picture] = []
     broken: list[tuple[str, str]] = []
-    grey = True
+    grey, coloured = True, list[int]()
     pixels = np.empty((len(listing.pictures), 3, size, size), dtype=np.uint8)
     for done, (picture, result) in enumerate(_decoded(listing, size), start=1):
         if isinstance(result, str):
             broken.append((picture.path, result))
         else:
             pixels[len(good)] = result.pixels
-            grey = grey and result.grey
+            grey = grey and (result.grey or picture.test)  # nothing is decided by the test part
+            if not result.grey:
+                coloured.append(len(good))
             good.append(picture)
         progress(done, len(listing.pictures))
     if len(broken) * 2 > len(listing.pictures):
@@ -116,6 +124,8 @@ def _decode(listing: Listing, size: int, folder: Path, progress: Progress) -> No
     rows = [row for row, picture in enumerate(good) if picture.label in new_label]
     if listing.has_test and not any(good[row].test for row in rows):
         raise WslSweepError(f"{listing.root}: no picture of the test folder can be read")
+    if grey:
+        pixels[coloured, 0] = _luminance(pixels[coloured])
     kept = pixels[: len(good)] if len(rows) == len(good) else pixels[rows]
     if grey:
         kept = np.ascontiguousarray(kept[:, :1])
@@ -125,7 +135,9 @@ def _decode(listing: Listing, size: int, folder: Path, progress: Progress) -> No
         "labels": torch.from_numpy(labels),
         "test": torch.tensor([good[row].test for row in rows], dtype=torch.bool),
     }
-    digest = hashlib.sha256(kept.tobytes() + labels.tobytes() + tensors["test"].numpy().tobytes()).hexdigest()
+    digest = hashlib.sha256()
+    for array in (kept, labels, tensors["test"].numpy()):
+        digest.update(array.data)
     write_whole(folder / "pictures.safetensors", save(tensors))
     facts = {
         "root": str(listing.root),
@@ -134,7 +146,7 @@ def _decode(listing: Listing, size: int, folder: Path, progress: Progress) -> No
         "class_names": [listing.classes[label] for label in filled],
         "broken": broken,
         "lost": [name for label, name in enumerate(listing.classes) if label not in filled],
-        "digest": digest,
+        "digest": digest.hexdigest(),
     }
     write_json(folder / "facts.json", facts)
 
@@ -167,15 +179,31 @@ def _square(image: Image.Image, size: int) -> _Decoded:
     """The picture as its camera was held, cut to the largest square in its middle, resized with antialiasing."""
     grey = image.mode in GREY_MODES
     image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # 16 bits and more: the upper eight
-        values = np.asarray(image).astype(np.float64)
-        image = Image.fromarray((values / 257).clip(0, 255).round().astype(np.uint8))
-    elif image.mode == "F":
-        image = Image.fromarray(np.asarray(image).clip(0, 255).round().astype(np.uint8))
+    if image.mode.startswith(("I", "F")):
+        image = Image.fromarray(_to_bytes(np.asarray(image).astype(np.float64), image.mode))
     colour = image.convert("RGB")
     if colour.size != (size, size):
         colour = ImageOps.fit(colour, (size, size), method=Image.Resampling.BILINEAR)
     return _Decoded(np.asarray(colour, dtype=np.uint8).transpose(2, 0, 1), grey)
+
+
+def _to_bytes(values: NDArray[np.float64], mode: str) -> NDArray[np.uint8]:
+    """Numbers of 16 bits and more as bytes; their range is the mode's, or, where that is open, told by the values."""
+    largest = float(values.max(initial=0.0))
+    if mode == "F" and largest <= 1:
+        values = values * 255
+    elif mode.startswith("I;16") or (mode == "I" and 255 < largest <= 65535):
+        values = values / 257
+    elif largest > 65535:
+        values = values * (255 / largest)
+    return values.clip(0, 255).round().astype(np.uint8)
+
+
+def _luminance(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(N, H, W) grey values of (N, 3, H, W) colours (ITU-R 601, as Pillow has it)."""
+    weights = np.array([299, 587, 114], dtype=np.uint32).reshape(1, 3, 1, 1)
+    grey: NDArray[np.uint8] = ((pixels * weights).sum(axis=1) // 1000).astype(np.uint8)
+    return grey
 
 
 def _broken_notes(root: Path, broken: Sequence[tuple[str, str]]) -> list[str]:
@@ -188,7 +216,7 @@ def _broken_notes(root: Path, broken: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def _check_memory(listing: Listing, size: int) -> None:
-    needed = len(listing.pictures) * 3 * size * size
+    needed = COPIES * len(listing.pictures) * 3 * size * size
     there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > MEMORY_SHARE * there:
         raise WslSweepError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -161,5 +162,6 @@ def _users(name: str, settings: Mapping[str, Any]) -> Method:
             raise WslSweepError(f'"{name}" must return a tensor of the shape {wanted} (an example) or (), not {shape}')
         return result
 
-    features = {"student_features", "teacher_features"} & set(taken.values())
-    return Method(loss, needs_features=bool(features))
+    by_name = {parameter for parameter in inspect.signature(asked).parameters if parameter in taken}
+    features = {"student_features", "teacher_features"} & {taken[parameter] for parameter in by_name}
+    return Method(loss, needs_features=bool(features))  # ``**kwargs`` alone asks for none

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -83,18 +85,49 @@ def tidy(value: float) -> float:
     return float(f"{value:.12g}")
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How places in a file are understood.
+
+    Attributes:
+        folder: that relative places start from; None for the working folder.
+        look: whether what is named must be there.
+    """
+
+    folder: str | None = None
+    look: bool = True
+
+
+_AS_WRITTEN = Reading()
+_reading: ContextVar[Reading] = ContextVar("reading", default=_AS_WRITTEN)
+
+
+@contextlib.contextmanager
+def reading(how: Reading) -> Iterator[None]:
+    """Within this, files are read in another way: of a sweep that began in another folder, at another time."""
+    token = _reading.set(how)
+    try:
+        yield
+    finally:
+        _reading.reset(token)
+
+
 def settled(path: str, value: Any) -> Any:
     """The value as it is kept: a file or folder by its absolute path, everything else as it is."""
     if path == "teacher.checkpoint":
-        return str(_checkpoint(value).absolute())
-    return str(Path(value).expanduser().absolute()) if path == "dataset.root" else value
+        return str(_checkpoint(value))
+    return str(_place(value)) if path == "dataset.root" else value
+
+
+def _place(value: str) -> Path:
+    return Path(_reading.get().folder or Path.cwd(), Path(value).expanduser())
 
 
 def _checkpoint(value: str) -> Path:
     """A safetensors file, or, by its id, a teacher of the store."""
     if _TEACHER_ID.fullmatch(value):
         return cache_folder() / "teachers" / value / "weights.safetensors"
-    return Path(value).expanduser()
+    return _place(value)
 
 
 def check_leaf(path: str, value: Any) -> str | None:
@@ -114,15 +147,14 @@ def check_leaf(path: str, value: Any) -> str | None:
         return f'no recipe is called "{value}"; {did_you_mean(value, RECIPES)}'
     if path == "teacher.checkpoint":
         if _TEACHER_ID.fullmatch(value):
-            return (
-                None if _checkpoint(value).is_file() else f"no teacher has the id {value}; see wsl-sweep teacher list"
-            )
+            there = _checkpoint(value).is_file() or not _reading.get().look
+            return None if there else f"no teacher has the id {value}; see wsl-sweep teacher list"
         if not value.endswith(".safetensors"):
             return (
                 f"must be a .safetensors file, which holds nothing but tensors, or the id of a teacher, not {value!r}; "
                 "wsl-sweep teacher import brings in a .pth file and prints its id"
             )
-        if not _checkpoint(value).is_file():
+        if _reading.get().look and not _checkpoint(value).is_file():
             return f"there is no file {value}"
     return None
 

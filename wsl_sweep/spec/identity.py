@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from wsl_sweep.errors import WslSweepError
+from wsl_sweep.files import file_digest
 from wsl_sweep.image_listing import list_pictures
 from wsl_sweep.spec.catalogue import is_library_model
 from wsl_sweep.user_code import is_import_name, source_digest
@@ -29,10 +31,15 @@ def short_hash(value: Any) -> str:
 def _content(path: str) -> str:
     """A checkpoint stands in an identity by its content; one that is not there (yet) by its name."""
     try:
-        with Path(path).open("rb") as file:
-            return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+        stat = Path(path).stat()
+        return _digest_of(path, stat.st_size, stat.st_mtime_ns)
     except OSError:
         return path
+
+
+@lru_cache(maxsize=64)
+def _digest_of(path: str, size: int, modified: int) -> str:
+    return f"sha256:{file_digest(Path(path))}"
 
 
 def data_identity(dataset: Mapping[str, Any]) -> dict[str, Any]:

@@ -244,12 +244,12 @@ class _Loader:
                 self.say_option(f"--set {text}", "must be path=value, like distillation.alpha=2")
                 continue
             try:
-                value = read_scalar(value_text)
+                # A folder, or a teacher's id, may look like anything: text is taken as it is typed.
+                as_typed = takes_text(path) and value_text.strip() not in ("", "null")
+                value = _unquoted(value_text.strip()) if as_typed else read_scalar(value_text)
             except ValueError as error:
                 self.say_option(f"--set {text}", str(error))
                 continue
-            if takes_text(path) and isinstance(value, int | float) and not isinstance(value, bool):
-                value = value_text.strip()  # a folder, or a teacher's id, may look like a number
             for where, leaf, inner in _flat({path: value}, ()):
                 wrong = self._wrong_leaf(leaf, inner)
                 if wrong:
@@ -439,6 +439,10 @@ class _Loader:
             self.say_option("--trials", "this file is no search; an ablation runs every variant, see --seeds")
         if seeds is not None and not ablation and spec.confirm is None:
             self.say_option("--seeds", "this file neither confirms nor ablates; there is nothing to repeat")
+
+
+def _unquoted(text: str) -> str:
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
 
 
 def _option(path: str, command_line: CommandLine) -> str:

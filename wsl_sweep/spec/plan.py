@@ -201,7 +201,7 @@ def search_trials(spec: Spec, overrides: Mapping[str, Any]) -> int:
 
 
 def make_plan(spec: Spec, device_kind: str = "cpu") -> Plan:
-    """The plan of a specification: plain arithmetic, nothing is run or read from disk but checkpoints' hashes."""
+    """The plan of a specification: plain arithmetic, nothing is run; what is read from disk is hashed."""
     trials: list[Trial]
     if spec.search is None:
         trials = merge([trial for cell in ablation_cells(spec, device_kind) for trial in cell.trials])

@@ -10,7 +10,7 @@ from typing import Any
 from wsl_sweep.spec.catalogue import did_you_mean
 from wsl_sweep.spec.distributions import Distribution
 from wsl_sweep.spec.identity import canonical_json
-from wsl_sweep.spec.reads import OWN_SETTINGS, reads
+from wsl_sweep.spec.reads import OWN_SETTINGS, STEERING, reads
 from wsl_sweep.spec.sections import METRICS, TEACHER_METRICS, TEST_METRICS
 from wsl_sweep.spec.spec import Spec
 
@@ -248,7 +248,8 @@ def _check_complete(spec: Spec, say: Say) -> None:
     missing: set[str] = set()
     for overrides in spec.baselines.values():
         missing |= _missing(spec, overrides, {})
-    steering = sorted({other for d in spec.space.values() for other in d.when if other in spec.space})
+    named = {other for d in spec.space.values() for other in d.when if other in spec.space}
+    steering = sorted(named | (set(STEERING) & set(spec.space)))
     choices = [spec.space[path].representatives() for path in steering]
     for overrides in ({**spec.arms, **spec.variants} or {"": {}}).values():
         for values in itertools.islice(itertools.product(*choices), 1_000):

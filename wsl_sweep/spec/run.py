@@ -78,7 +78,7 @@ class TeacherSection(Section):
     """The teacher: trained once for all trials that share it, or brought in."""
 
     model: str | None = Field(None, description="name of a model")
-    checkpoint: str | None = Field(None, description="a safetensors file to use in place of training one")
+    checkpoint: str | None = Field(None, description="a safetensors file, or a teacher's id")
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] | None = Field(None, description="ε of its labels")
     smoothing: Literal["all", "others"] | None = Field(
         None, description="ε over all classes (PyTorch) or over the wrong ones only"

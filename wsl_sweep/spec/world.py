@@ -32,14 +32,14 @@ class World(Protocol):
     def checkpoint_problem(self, path: str, model: str, dataset: Mapping[str, Any]) -> str | None:
         """What is wrong with a teacher's weights file for a model that is right, or None."""
 
-    def method_problem(self, name: str) -> str | None:
-        """What is wrong with a user's own method, or None."""
+    def method_problem(self, name: str, flat: Mapping[str, Any]) -> str | None:
+        """What is wrong with a user's own method in a (flat) configuration, or None."""
 
     def needs_features(self, name: str) -> bool:
-        """Whether a method that is right takes features."""
+        """Whether a method that is right takes features; a user's own after ``method_problem``."""
 
     def by_example(self, name: str) -> bool:
-        """Whether a user's own method that is right gives each example a loss."""
+        """Whether a user's own method that is right gives each example a loss; after ``method_problem``."""
 
     def data_problem(self, dataset: Mapping[str, Any]) -> str | None:
         """What is wrong with a folder of pictures, or None."""
@@ -123,7 +123,7 @@ def _problems(flat: Mapping[str, Any], world: World) -> Iterator[tuple[str, str]
         if wrong is not None:
             yield "teacher.checkpoint", wrong
     if method not in METHODS:
-        wrong = world.method_problem(method)
+        wrong = world.method_problem(method, flat)
         if wrong is not None:
             yield "distillation.method", wrong
             return

@@ -317,6 +317,7 @@ def fit(
             "storage": str(folder.absolute()),
             "every_epoch": every_epoch and task.kind == "train",
             "import_folders": list(import_folders),
+            "driver_folder": os.getcwd(),
         }
         return json.dumps({**task.to_json(), **extra})
 

@@ -7,6 +7,7 @@ import gc
 import json
 import os
 import socket
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -37,11 +38,15 @@ def run_task(task: Mapping[str, Any], report: Report) -> None:
     an error of the device leaves the function, so that Ray takes the whole process away.
 
     Args:
-        task: a ``Task`` of the conductor as plain data, with ``storage``, ``every_epoch``, ``import_folders``.
+        task: a ``Task`` of the conductor as plain data, with ``storage``, ``every_epoch``, ``import_folders``,
+            ``driver_folder``.
         report: ``tune.report``, or what stands for it.
     """
     folder = Path(task["storage"])
     started = time.perf_counter()
+    if task.get("driver_folder") not in task.get("import_folders", ()):
+        # Ray lets workers look in the driver's folder first; of a resumed sweep that may be any folder.
+        sys.path[:] = [entry for entry in sys.path if entry not in ("", task.get("driver_folder"))]
     search_in(task.get("import_folders", ()))
     log = folder / "teachers.log" if task["kind"] != "train" else trial_folder(folder, task) / "log.txt"
     with _output_to(log):
@@ -50,7 +55,7 @@ def run_task(task: Mapping[str, Any], report: Report) -> None:
         except WslSweepError as error:
             print(f"failed: {error}", flush=True)
             outcome = {"status": "failed", "error": str(error)}
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # users' code may call sys.exit
             traceback.print_exc()
             outcome = {"status": "failed", "error": f"{type(error).__name__}: {_first_line(error)}"}
             if "CUDA" in str(error):

@@ -73,7 +73,8 @@ class TeacherStore:
             digest = file_digest(path)
         except OSError:
             return None
-        return next((card for card in map(self._read, self._names()) if card and card["sha256"] == digest), None)
+        same = [card for card in map(self._read, self._names()) if card is not None and card["sha256"] == digest]
+        return max(same, key=lambda card: bool(card["seen_validation"]), default=None)
 
     def weights(self, teacher_id: str) -> Path:
         """The teacher's safetensors file."""
