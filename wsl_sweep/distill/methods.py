@@ -155,7 +155,10 @@ def _users(name: str, settings: Mapping[str, Any]) -> Method:
 
     def loss(batch: Batch) -> Tensor:
         values = {**vars(batch), "temperature": temperature}
-        result = function(**pick(taken, values))
+        try:
+            result = function(**pick(taken, values))
+        except SystemExit as error:
+            raise WslSweepError(f'"{name}" calls sys.exit') from error
         wanted = tuple(batch.labels.shape)
         if not isinstance(result, Tensor) or tuple(result.shape) not in ((), wanted):
             shape = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__

@@ -81,7 +81,10 @@ def _build_users(name: str, num_classes: int, in_channels: int) -> nn.Module:
         taken = arguments_for(make, USER_MODEL_ARGUMENTS)
     except WslSweepError as error:
         raise WslSweepError(f'"{name}": {error}') from error
-    model = make(**pick(taken, {"num_classes": num_classes, "in_channels": in_channels}))
+    try:
+        model = make(**pick(taken, {"num_classes": num_classes, "in_channels": in_channels}))
+    except SystemExit as error:
+        raise WslSweepError(f'"{name}" calls sys.exit') from error
     if not isinstance(model, nn.Module):
         raise WslSweepError(f'"{name}" must make a torch.nn.Module, not {type(model).__name__}')
     return model

@@ -55,7 +55,7 @@ def run_task(task: Mapping[str, Any], report: Report) -> None:
         except WslSweepError as error:
             print(f"failed: {error}", flush=True)
             outcome = {"status": "failed", "error": str(error)}
-        except (Exception, SystemExit) as error:  # users' code may call sys.exit
+        except Exception as error:  # not SystemExit, by which Tune stops a trial in ``report``
             traceback.print_exc()
             outcome = {"status": "failed", "error": f"{type(error).__name__}: {_first_line(error)}"}
             if "CUDA" in str(error):
