@@ -128,8 +128,9 @@ def _shape_of_pictures(root: str, size: int, _: str) -> tuple[int, int, int]:
 @lru_cache(maxsize=16)
 def _built(name: str, classes: int, channels: int) -> nn.Module:
     from wsl_sweep.models import build
+    from wsl_sweep.training.weights import build_with_seed
 
-    return build(name, classes, channels).eval()
+    return build_with_seed(lambda: build(name, classes, channels), 0).eval()
 
 
 def _try_model(name: str, classes: int, channels: int, size: int) -> str | None:
