@@ -22,6 +22,10 @@ COLOURS = 3
 """Channels of a folder of pictures that cannot be read."""
 
 
+SOME_FEATURES = 6
+"""Of models that have none: what is wrong with them is told by itself."""
+
+
 def import_folders(file: Path) -> list[str]:
     """Where users' modules are looked for, beside what Python finds anyway: the working folder, the file's own."""
     return list(dict.fromkeys([str(Path.cwd()), str(file.absolute().parent)]))
@@ -71,10 +75,9 @@ class LocalWorld:
         """What is wrong with a user's own method, or None; tried on a small batch of the right widths."""
         classes = _shape(flat)[0]
         wants = self._once(("wants", name), lambda: _wants_features(name))
-        widths = (6, 7)
-        if wants is True:
-            models = (flat.get("student.model"), flat.get("teacher.model"))
-            widths = (self._width(models[0], flat, 6), self._width(models[1], flat, 7))
+        student = self._width(flat.get("student.model"), flat) if wants else None
+        teacher = self._width(flat.get("teacher.model"), flat) if wants else None
+        widths = (student or teacher or SOME_FEATURES, teacher or student or SOME_FEATURES)
         asked = ("method", name, classes, widths)
         self._methods[name] = self._once(asked, lambda: _try_method(name, classes, *widths))
         return self._methods[name][0]
@@ -87,12 +90,12 @@ class LocalWorld:
         """Whether a user's own method that is right gives each example a loss."""
         return self._methods[name][2]
 
-    def _width(self, model: Any, flat: Mapping[str, Any], otherwise: int) -> int:
-        """How many features a model has, or ``otherwise`` where it has none."""
+    def _width(self, model: Any, flat: Mapping[str, Any]) -> int | None:
+        """How many features a model has; None where it has none."""
         if model is None or model_problem(str(model)) is not None:
-            return otherwise
+            return None
         shape = _shape(flat)
-        return self._once(("width", model, shape), lambda: _features_width(str(model), *shape)) or otherwise
+        return self._once(("width", model, shape), lambda: _features_width(str(model), *shape))
 
     def _once(self, key: tuple[Any, ...], ask: Callable[[], _T]) -> _T:
         if key not in self._known:

@@ -224,6 +224,8 @@ def _check_read(spec: Spec, say: Say, say_option: SayOption, place: Place) -> No
         if not _asks_nothing(path, spec.given[path]):
             say(place("run", path), f"nothing in this file reads {path}{_where_read(path)}")
     for path in sorted(set(spec.pins) - anyone):
+        if _asks_nothing(path, spec.pins[path]):
+            continue
         say_option(f"--set {path}", f"nothing in this file reads it{_where_read(path)}")
     for section, named in (("variants", spec.variants), ("arms", spec.arms), ("baselines", spec.baselines)):
         for name, overrides in named.items():
