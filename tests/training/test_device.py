@@ -72,3 +72,13 @@ def test_autocast_narrows_where_it_is_asked_to() -> None:
 def test_a_precision_that_nobody_settled_is_refused() -> None:
     with pytest.raises(WslSweepError, match="'auto'"):
         autocast("cpu", "auto")
+
+
+def test_a_model_can_be_exported_in_a_prepared_process() -> None:
+    """``torch.export`` reads older flags, which must say what the newer ones say."""
+    prepare_process(1)
+    model = torch.nn.Conv2d(1, 2, 3).eval()
+    pictures = torch.rand(2, 1, 8, 8)
+    exported = torch.export.export(model, (pictures,)).module()
+    assert torch.equal(exported(pictures), model(pictures))
+    assert not torch.backends.cudnn.allow_tf32

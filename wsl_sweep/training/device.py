@@ -30,6 +30,9 @@ def prepare_process(threads: int) -> None:
     torch.set_grad_enabled(True)
     torch.set_autocast_enabled("cpu", False)
     torch.set_autocast_enabled("cuda", False)
+    # The older flags first: torch.export reads them, and fails where they say another thing than the newer ones.
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
     setattr(torch.backends, "fp32_precision", "ieee")  # noqa: B010 - mypy does not know of it
     for backend in (torch.backends.mkldnn, torch.backends.cuda, torch.backends.cudnn):
         for operation in ("matmul", "conv", "rnn"):
