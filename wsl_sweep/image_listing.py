@@ -166,8 +166,7 @@ def _list(base: Path) -> Listing:
     files: list[tuple[str, str, bool, os.stat_result]] = []
     for folder, test in [*((one, False) for one in pool), *((one, True) for one in tests)]:
         for name in _folders(folder):
-            for path in _walk(folder / name):
-                files.append((str(path.relative_to(base)), name, test, path.stat()))  # noqa: PERF401
+            files += [(str(path.relative_to(base)), name, test, path.stat()) for path in _walk(folder / name)]
     filled = sorted({name for _, name, test, _ in files if not test})
     only_test = sorted({name for _, name, test, _ in files if test} - set(filled))
     notes = [f"{base}: class folder {name} has no pictures and is left out" for name in classes if name not in filled]

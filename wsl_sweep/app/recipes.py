@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from wsl_sweep.errors import WslSweepError
@@ -37,7 +38,7 @@ def whole_recipe(name: str) -> tuple[Recipe, list[RecipeRow]]:
     read: set[str] = set()
     for overrides in [*NAMED.values(), {}]:
         possible = {"distillation.weighting.kind": ["none", "exp", "sigmoid", "constant"]}
-        read |= possible_reads(lambda params, own=overrides: spec.flat_config(own, params), possible)  # type: ignore[misc]
+        read |= possible_reads(partial(spec.flat_config, overrides), possible)
     flat = spec.flat_config({})
     rows = [
         RecipeRow(path, None if path == "dataset.root" else flat[path], recipe.source(path))

@@ -12,7 +12,7 @@ from wsl_sweep.app.preparing import LIES_ON_DISK, prepare_one
 from wsl_sweep.app.world import LocalWorld
 from wsl_sweep.errors import WslSweepError
 from wsl_sweep.spec.catalogue import KNOWN_SHAPES, did_you_mean, model_problem
-from wsl_sweep.spec.identity import canonical_json, short_hash
+from wsl_sweep.spec.identity import canonical_json, data_identity, imported_identity
 from wsl_sweep.spec.loading import CommandLine, parse_spec
 from wsl_sweep.spec.spec import Spec
 
@@ -78,7 +78,7 @@ def import_teacher(
     network = build(name, classes, channels)
     fill(network, tensors, str(file), name)
     network.eval()
-    identity = {"model": name, "checkpoint": f"sha256:{content_digest(network.state_dict())}"}
+    teacher_id, identity = imported_identity(name, f"sha256:{content_digest(network.state_dict())}")
     metrics: dict[str, float] = {}
     if data is not None:
         say(f"measuring it on the {len(data.validation):,} pictures of the validation part")
@@ -91,7 +91,7 @@ def import_teacher(
         "origin": f"imported from {file.name}",
         "source_sha256": file_digest(file),
         "recipe": recipe,
-        "dataset": {key: value for key, value in dataset.items() if key != "root"},
+        "dataset": data_identity(dataset),
         "num_classes": classes,
         "in_channels": channels,
         "metrics": metrics,
@@ -100,7 +100,7 @@ def import_teacher(
         "trained_at": time.time(),
     }
     store = TeacherStore()
-    card = store.ensure(short_hash(identity), lambda: (network, facts))
+    card = store.ensure(teacher_id, lambda: (network, facts))
     if (card["data"], card["dataset"]) != (facts["data"], facts["dataset"]) and (metrics or not card["metrics"]):
         card = {**card, **facts}  # measured now, or for other data than the first time
         store.update(card)

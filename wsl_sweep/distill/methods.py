@@ -60,10 +60,12 @@ class Method:
     Attributes:
         loss: a batch → (B,), a loss an example; or (), one for the batch, with the weights already in it.
         needs_features: whether it reads the features.
+        weighs: whether a loss for the batch has the weights in it already.
     """
 
     loss: Callable[[Batch], Tensor]
     needs_features: bool = False
+    weighs: bool = False
 
 
 def make_method(distillation: Mapping[str, Any]) -> Method:
@@ -124,7 +126,7 @@ def _rkd(settings: Mapping[str, Any]) -> Method:
         weighted = beside if batch.weights is None else batch.weights * beside
         return relational + kd_weight * weighted.mean()
 
-    return Method(loss, needs_features=True)
+    return Method(loss, needs_features=True, weighs=True)
 
 
 _MAKERS: dict[str, Callable[[Mapping[str, Any]], Method]] = {"kd": _kd, "dkd": _dkd, "dist": _dist, "rkd": _rkd}

@@ -85,7 +85,7 @@ class Objective:
         if not self.distils:
             return
         made = make_method(distillation)
-        self._loss, self.needs_features = made.loss, made.needs_features
+        self._loss, self.needs_features, self._weighs = made.loss, made.needs_features, made.weighs
         self.ce_weight = float(distillation["ce_weight"])
         self.alpha = float(distillation["alpha"])
         temperature = distillation.get("temperature")
@@ -177,7 +177,7 @@ class Objective:
 
     def _check_whole_batch(self) -> None:
         keeps_all = self.keep_regularization == 1.0 and self.keep_other == 1.0
-        if self.method == "rkd" or (self.kind in (None, "none") and keeps_all):
+        if self._weighs or (self.kind in (None, "none") and keeps_all):
             return
         raise WslSweepError(
             f"{self.method} gives one loss for a batch: distillation.weighting.kind must be none and keep 1, not "

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
 
-class Classifier(nn.Module):
+class Classifier(nn.Module, ABC):
     """A classifier of pictures: ``forward`` is a linear map of ``features``.
 
     ``head`` names the attribute that holds the linear map, since published checkpoints call it differently.
@@ -15,9 +16,9 @@ class Classifier(nn.Module):
 
     head = "fc"
 
+    @abstractmethod
     def features(self, images: Tensor) -> Tensor:
         """(B, D) penultimate features of (B, C, H, W) pictures: what the linear map sees."""
-        raise NotImplementedError
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, num_classes) logits."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from wsl_sweep.models.classifier import Classifier, pooled
 
-class ConvNet(nn.Module):
+
+class ConvNet(Classifier):
     """Three 3x3 convolutions of ``width``, ``2·width`` and ``4·width`` channels, each with batch normalisation
     and ReLU, the second and third with stride 2; global average pooling and a linear classifier.
 
@@ -16,6 +18,8 @@ class ConvNet(nn.Module):
 
     Input (B, in_channels, H, W) with H, W >= 4; output (B, num_classes) logits.
     """
+
+    head = "classifier"
 
     def __init__(self, width: int, num_classes: int, in_channels: int = 3) -> None:
         super().__init__()
@@ -33,10 +37,4 @@ class ConvNet(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """(B, 4·width), what the classifier sees."""
-        pooled: Tensor = self.body(images).mean(dim=(2, 3))
-        return pooled
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, num_classes) logits."""
-        logits: Tensor = self.classifier(self.features(images))
-        return logits
+        return pooled(self.body(images))

@@ -64,6 +64,23 @@ def _numbers_alike(value: Any) -> Any:
     return value
 
 
+def _own_code(model: str) -> dict[str, Any]:
+    """What the name of a user's own model does not say of it."""
+    own = is_import_name(model) and not is_library_model(model)
+    return {"code": source_digest(model)} if own else {}
+
+
+def imported_identity(model: str, checkpoint: str) -> tuple[str, dict[str, Any]]:
+    """Id and identity of a teacher that is brought in.
+
+    Args:
+        model: its name.
+        checkpoint: ``sha256:`` and the hash of its safetensors file.
+    """
+    identity = {"model": model, **_own_code(model), "checkpoint": checkpoint}
+    return short_hash(identity), identity
+
+
 def teacher_identity(config: Mapping[str, Any], part: str, threads: int) -> tuple[str, dict[str, Any]] | None:
     """Id and identity of the teacher that a (nested, read-only-what-is-read) configuration names, or None.
 
@@ -73,13 +90,9 @@ def teacher_identity(config: Mapping[str, Any], part: str, threads: int) -> tupl
     teacher = config.get("teacher")
     if teacher is None:
         return None
-    own = {key: value for key, value in teacher.items() if key != "mode"}
-    if is_import_name(own["model"]) and not is_library_model(own["model"]):
-        own["code"] = source_digest(own["model"])
-    if own.get("checkpoint"):
-        identity = {key: own[key] for key in ("model", "code") if key in own}
-        identity["checkpoint"] = _content(own["checkpoint"])
-        return short_hash(identity), identity
+    if teacher.get("checkpoint"):
+        return imported_identity(teacher["model"], _content(teacher["checkpoint"]))
+    own = {key: value for key, value in teacher.items() if key != "mode"} | _own_code(teacher["model"])
     identity = {"dataset": data_identity(config["dataset"]), "teacher": own, "part": part, "threads": threads}
     return short_hash(_numbers_alike(identity)), identity
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
@@ -131,11 +130,18 @@ def train_epochs(
             of_teacher = teacher.training_outputs(images, features) if teacher else (None, None)
             with autocast(str(device), precision):
                 logits, own = with_features(model, images) if features else (model(images), None)
-            keeping, permuting = (stream(seed, purpose, epoch, step) for purpose in ("keeping", "permuting"))
-            seen = Step(logits.float(), labels, of_teacher[0], own, of_teacher[1])
-            terms = step_loss(
-                replace(seen, epoch=epoch + 1, epochs=schedule["epochs"], keeping=keeping, permuting=permuting)
+            seen = Step(
+                logits=logits.float(),
+                labels=labels,
+                teacher_logits=of_teacher[0],
+                features=own,
+                teacher_features=of_teacher[1],
+                epoch=epoch + 1,
+                epochs=schedule["epochs"],
+                keeping=stream(seed, "keeping", epoch, step),
+                permuting=stream(seed, "permuting", epoch, step),
             )
+            terms = step_loss(seen)
             optim.zero_grad(set_to_none=True)
             terms.loss.backward()  # type: ignore[no-untyped-call]
             optim.step()
