@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,21 +14,16 @@ from wsl_sweep.image_listing import list_pictures
 from wsl_sweep.spec.catalogue import is_library_model
 from wsl_sweep.spec.identity import data_identity
 from wsl_sweep.spec.spec import Spec
+from wsl_sweep.spec.world import ASKED, assignments
 from wsl_sweep.user_code import is_import_name, source_digest
 
-MOST_CONFIGURATIONS = 2_000
 LIES_ON_DISK = ("cifar10", "cifar100", "image_folder")
 
 
 def configurations(spec: Spec) -> Iterator[dict[str, Any]]:
     """Configurations of every arm, variant and baseline at the swept values of what lies outside of a file."""
-    swept = [path for path in ("recipe", "dataset.name", "dataset.root", "dataset.size") if path in spec.space]
-    asked = ("teacher.checkpoint", "teacher.model", "student.model", "distillation.method")
-    swept += [path for path in asked if path in spec.space]
-    for overrides in [*spec.arms.values(), *spec.variants.values(), *spec.baselines.values()]:
-        choices = itertools.product(*(spec.space[path].representatives() for path in swept))
-        for values in itertools.islice(choices, MOST_CONFIGURATIONS):
-            yield spec.config(overrides, dict(zip(swept, values, strict=True)))
+    for _, overrides, params in assignments(spec, ASKED):
+        yield spec.config(overrides, params)
 
 
 def prepare_data(spec: Spec) -> list[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 from wsl_sweep.spec.catalogue import METHODS, model_problem
@@ -15,7 +16,11 @@ Say = Callable[[tuple[str | int, ...], str], None]
 SayOption = Callable[[str, str], None]
 Place = Callable[..., tuple[str | int, ...]]
 
-ASKED = ("distillation.method", "student.model", "teacher.model", "teacher.checkpoint", "dataset.root")
+ASKED = (
+    "recipe", "dataset.name", "dataset.root", "dataset.size", "student.model", "teacher.model", "teacher.checkpoint",
+    "distillation.method", "distillation.weighting.kind", "distillation.keep.regularization", "distillation.keep.other",
+)  # fmt: skip
+"""What the world is asked about, and what decides whether it is."""
 
 MOST_ASSIGNMENTS = 2_000
 
@@ -64,7 +69,8 @@ def check_world(spec: Spec, world: World, say: Say, say_option: SayOption, place
         else:
             say(("run", "recipe"), f"{path}: {what}")
 
-    for owner, flat in _configurations(spec):
+    for owner, overrides, params in assignments(spec, ASKED):
+        flat = spec.flat_config(overrides, params)
         for path, what in _problems(flat, world):
             tell(owner, path, flat, what)
 
@@ -75,14 +81,16 @@ def _overrides(spec: Spec, owner: tuple[str, ...]) -> Mapping[str, Any]:
     return found
 
 
-def _configurations(spec: Spec) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
-    """Every combination of what is asked about, with the arm, variant or baseline that it belongs to."""
-    import itertools
+def assignments(
+    spec: Spec, asked: Iterable[str]
+) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any], dict[str, Any]]]:
+    """(section and name, overrides, params) of every arm, variant and baseline at some values of the ``asked`` paths.
 
-    asked = {*ASKED, "recipe", "dataset.name", "dataset.size", "distillation.weighting.kind"}
-    asked |= {"distillation.keep.regularization", "distillation.keep.other"}
-    asked |= {other for path in asked & set(spec.space) for other in spec.space[path].when}
-    swept = [path for path in in_dependency_order(spec.space) if path in asked]
+    Baselines, and all where nothing of it is swept, have no params; a parameter that does not exist beside the others
+    (``when``) is not among them.
+    """
+    steering = {other for path in set(asked) & set(spec.space) for other in spec.space[path].when}
+    swept = [path for path in in_dependency_order(spec.space) if path in {*asked, *steering}]
     named = {"arms": spec.arms, "variants": spec.variants, "baselines": spec.baselines}
     owners: list[tuple[tuple[str, ...], Mapping[str, Any]]] = [
         ((section, name), overrides) for section, group in named.items() for name, overrides in group.items()
@@ -94,7 +102,7 @@ def _configurations(spec: Spec) -> Iterator[tuple[tuple[str, ...], dict[str, Any
             for path, value in zip(swept, chosen, strict=False):
                 if spec.space[path].holds({**spec.flat_config(overrides), **params}):
                     params[path] = value
-            yield owner, spec.flat_config(overrides, params)
+            yield owner, overrides, params
 
 
 def _problems(flat: Mapping[str, Any], world: World) -> Iterator[tuple[str, str]]:
