@@ -45,6 +45,7 @@ TrackingUri = Annotated[
 ]
 Address = Annotated[str | None, typer.Option(help="Ray cluster to join; needs --storage and --tracking-uri.")]
 Insecure = Annotated[bool, typer.Option("--insecure", help="Join a cluster that has no token.")]
+Bank = Annotated[bool, typer.Option("--bank/--no-bank", help="Keep what teachers say of each view, or compute it.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -60,6 +61,7 @@ def run(
     tracking_uri: TrackingUri = None,
     address: Address = None,
     insecure: Insecure = False,
+    bank: Bank = True,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the file and show the plan only.")] = False,
 ) -> None:
     """Run a search or an ablation.
@@ -70,7 +72,7 @@ def run(
     from wsl_sweep.show import show_plan
 
     line = _command_line(sets, recipe, trials, seeds, name)
-    options = RunOptions(storage, tracking_uri, address, insecure)
+    options = RunOptions(storage, tracking_uri, address, insecure, bank)
     if dry_run:
         show_plan(outlook(file, line, options))
         return
@@ -84,6 +86,7 @@ def resume(
     tracking_uri: TrackingUri = None,
     address: Address = None,
     insecure: Insecure = False,
+    bank: Bank = True,
 ) -> None:
     """Go on with a sweep that was stopped; what is finished stays.
 
@@ -91,7 +94,7 @@ def resume(
     """
     from wsl_sweep.app import RunOptions, resume_sweep
 
-    _end(resume_sweep(name, RunOptions(storage, tracking_uri, address, insecure)))
+    _end(resume_sweep(name, RunOptions(storage, tracking_uri, address, insecure, bank)))
 
 
 @app.command()
@@ -139,6 +142,7 @@ def train(
         typer.Option(min=0, max=2**63 - 1, help="The student's seed.  [default: the recipe's]", show_default=False),
     ] = None,
     threads: Annotated[int, typer.Option(help="Torch's threads.", min=1)] = 1,
+    bank: Bank = True,
     as_json: AsJson = False,
 ) -> None:
     """Train one student, without Ray and MLflow.
@@ -148,7 +152,7 @@ def train(
     from wsl_sweep.app import train_once
 
     with _only_json(as_json):
-        result = train_once(recipe, tuple(sets or ()), seed, threads, None if as_json else Console())
+        result = train_once(recipe, tuple(sets or ()), seed, threads, None if as_json else Console(), bank)
     if as_json:
         print(json.dumps(result, indent=2))
         return
@@ -288,6 +292,58 @@ def teacher_show(
         print(json.dumps(card, indent=2))
         return
     show_teacher_card(card)
+
+
+bank_app = typer.Typer(help="The logit bank: what teachers said of each view.", rich_markup_mode=None)
+app.add_typer(bank_app, name="bank")
+
+
+@bank_app.callback(invoke_without_command=True)
+def bank(context: typer.Context, as_json: AsJson = False) -> None:
+    """List the logit banks of this machine: what they hold, their size, how often they were of use.
+
+    Example: wsl-sweep bank
+    """
+    if context.invoked_subcommand is None:
+        bank_list(as_json)
+
+
+@bank_app.command("list")
+def bank_list(as_json: AsJson = False) -> None:
+    """As `wsl-sweep bank`.
+
+    Example: wsl-sweep bank list --json
+    """
+    from wsl_sweep.app import banks
+    from wsl_sweep.paths import bank_folder
+    from wsl_sweep.show import show_banks
+
+    found = banks()
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    show_banks(found, bank_folder())
+
+
+@bank_app.command("prune")
+def bank_prune(
+    keys: Annotated[list[str] | None, typer.Argument(help="Keys, or how they begin.", show_default=False)] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+    unused_days: Annotated[
+        float | None, typer.Option(help="Those that nobody has opened for so many days.", min=0)
+    ] = None,
+) -> None:
+    """Delete logit banks that no trial has open; what is needed again is computed again.
+
+    Example: wsl-sweep bank prune --unused-days 30
+    """
+    from wsl_sweep.app import prune
+    from wsl_sweep.show import size
+
+    deleted, freed, left = prune(keys or (), everything, unused_days)
+    print(f"deleted {deleted} bank{'s' if deleted != 1 else ''}: {size(freed)}")
+    if left:
+        print(f"in use, and left: {', '.join(left)}")
 
 
 @app.command()

@@ -78,6 +78,38 @@ def show_teacher_card(card: Mapping[str, Any]) -> None:
     wide_console().print(table)
 
 
+def show_banks(banks: Sequence[Mapping[str, Any]], folder: Path) -> None:
+    """One line a bank, and what they take together."""
+    console = wide_console()
+    if not banks:
+        console.print(f"no logit banks in {folder} yet; sweeps fill them as they go", markup=False)
+        return
+    table = Table("bank", "teacher", "data", "views kept", "size", "found", "", box=None, header_style="dim")
+    for bank in banks:
+        rate = "" if bank["hit_rate"] is None else f"{100 * bank['hit_rate']:.1f} %"
+        table.add_row(
+            bank["key"], f"{bank.get('model', '')} {bank.get('teacher', '')}", str(bank.get("dataset", "")),
+            f"{bank['rows']:,} of {bank['cells']:,}", size(bank["bytes"]), rate, "in use" if bank["in_use"] else "",
+        )  # fmt: skip
+    console.print(table)
+    asked = sum(bank["found"] + bank["computed"] for bank in banks)
+    saved = sum(bank["found"] for bank in banks)
+    console.print(
+        f"together {size(sum(bank['bytes'] for bank in banks))} in {folder}; of {asked:,} outputs that trials asked "
+        f"for {saved:,} were found",
+        markup=False,
+    )
+
+
+def size(count: float) -> str:
+    """Bytes in words."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1000
+    raise AssertionError
+
+
 def show_plan(seen: Outlook) -> None:
     """What would run."""
     console = wide_console()
@@ -94,7 +126,7 @@ def show_plan(seen: Outlook) -> None:
         console.print(
             f"an unfinished sweep of this name has {seen.done} trials done: wsl-sweep resume {seen.spec.name}"
         )
-    for note in seen.spec.notes:
+    for note in (*seen.spec.notes, *seen.bank):
         console.print(f"note: {note}", markup=False)
     if seen.seconds is None:
         console.print("how long it takes is not known: no such trial has run on this machine yet")
@@ -151,6 +183,11 @@ def show_finished(finished: Finished) -> None:
     for trial in summary["trials"]:
         if trial["status"] == "failed":
             console.print(f"  {trial['trial_id']} failed: {trial['error']}", markup=False)
+    teacher = summary["teacher"]
+    if teacher["computed"] or teacher["found"]:
+        console.print(
+            f"Teachers looked at {teacher['computed']:,} pictures; {teacher['found']:,} of their outputs came from the bank"
+        )
     for note in summary["notes"]:
         console.print(f"note: {note}", markup=False)
     console.print(f"Everything is in {finished.folder} (summary.json, trials/)", markup=False)

@@ -34,6 +34,7 @@ def build_summary(
         "mode": spec.modes[0] if single else list(spec.modes),
         "trials": [_trial(s, ids.get(s.trial.trial_id)) for s in state.trials.values() if s.status != "proposed"],
         "best": _best(front[0], spec.metrics) if front else None,
+        "teacher": _teachers(list(state.trials.values())),
         "confirmed": [_confirmed(row, state, spec.compare.metric) for row in state.rows],
         "compare": spec.compare.model_dump(),
         "notes": list(dict.fromkeys([*spec.notes, *state.notes])),
@@ -60,8 +61,20 @@ def _trial(state: TrialState, run_id: str | None) -> dict[str, Any]:
         "error": state.error,
         "seconds": state.facts.get("seconds"),
         "fingerprint": state.facts.get("fingerprint"),
+        "teacher": _teacher(state),
         "mlflow_run_id": run_id,
     }
+
+
+def _teacher(state: TrialState) -> dict[str, int] | None:
+    """How many pictures the teacher computed for a trial, and how many outputs were found in the logit bank."""
+    facts = state.facts.get("teacher")
+    return None if facts is None else {"computed": facts["computed"], "found": facts["found"]}
+
+
+def _teachers(trials: Sequence[TrialState]) -> dict[str, int]:
+    each = [one for one in map(_teacher, trials) if one is not None]
+    return {"computed": sum(one["computed"] for one in each), "found": sum(one["found"] for one in each)}
 
 
 def _best(state: TrialState, metrics: Sequence[str]) -> dict[str, Any]:

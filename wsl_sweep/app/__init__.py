@@ -6,17 +6,20 @@ from wsl_sweep.app.planning import Outlook, outlook
 from wsl_sweep.app.running import resume_sweep, run_sweep, sync_sweep
 from wsl_sweep.app.single import train_once
 from wsl_sweep.app.teachers import import_teacher, list_teachers, show_teacher, train_teacher_only
+from wsl_sweep.app.teaching import banks, prune
 
 __all__ = [
     "Finished",
     "Outlook",
     "RunOptions",
+    "banks",
     "find_logs",
     "import_teacher",
     "list_sweeps",
     "list_teachers",
     "open_sweep",
     "outlook",
+    "prune",
     "resume_sweep",
     "run_sweep",
     "show_teacher",

@@ -21,12 +21,14 @@ class RunOptions:
         tracking_uri: of ``--tracking-uri``.
         address: of a Ray cluster; None for this machine alone.
         insecure: join a cluster without a token.
+        bank: False to have teachers compute at every step, whatever the file says.
     """
 
     storage: str | None = None
     tracking_uri: str | None = None
     address: str | None = None
     insecure: bool = False
+    bank: bool = True
 
 
 @dataclass(frozen=True)

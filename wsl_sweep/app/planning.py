@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from wsl_sweep.app.options import RunOptions, settle_resources, storage_folder
+from wsl_sweep.app.teaching import bank_notes
 from wsl_sweep.app.world import LocalWorld, import_folders
 from wsl_sweep.image_listing import unchanging
 from wsl_sweep.paths import cache_folder
@@ -88,6 +89,7 @@ class Outlook:
         done: trials of the unfinished sweep of this name that have their last word, or None.
         seconds: estimate for all trials, or None where nothing like them ran on this machine.
         slots: trials at once that the estimate supposes.
+        bank: what to know of the logit bank.
     """
 
     spec: Spec
@@ -96,12 +98,15 @@ class Outlook:
     done: int | None
     seconds: float | None
     slots: int
+    bank: tuple[str, ...] = ()
 
 
 @unchanging()
 def outlook(path: Path, command_line: CommandLine = CommandLine(), options: RunOptions = RunOptions()) -> Outlook:
     """What ``run`` would do; nothing is started. torch is imported only to try users' own models and methods."""
-    spec = load_spec(path, command_line, LocalWorld(import_folders(path)))
+    world = LocalWorld(import_folders(path))
+    spec = load_spec(path, command_line, world)
+    about_bank = tuple(bank_notes(spec, world, options.bank))
     gpu, device_kind = settle_resources(spec, options.address)
     plan = make_plan(spec, device_kind)
     teachers = cache_folder() / "teachers"
@@ -119,6 +124,6 @@ def outlook(path: Path, command_line: CommandLine = CommandLine(), options: RunO
         example = plan.examples.get(stage)
         each = times.get(_time_key(example.config, example.threads)) if example else None
         if each is None or example is None:
-            return Outlook(spec, plan, there, done, None, slots)
+            return Outlook(spec, plan, there, done, None, slots, about_bank)
         seconds += each * example.epochs * count / slots
-    return Outlook(spec, plan, there, done, STARTUP_SECONDS + seconds, slots)
+    return Outlook(spec, plan, there, done, STARTUP_SECONDS + seconds, slots, about_bank)

@@ -10,7 +10,7 @@ import shutil
 import socket
 import traceback
 import uuid as uuid_module
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from wsl_sweep.app.options import Finished, RunOptions, settle_resources, storag
 from wsl_sweep.app.planning import versions
 from wsl_sweep.app.preparing import prepare_data, surroundings, teacher_notes
 from wsl_sweep.app.results import finish
+from wsl_sweep.app.teaching import auto_precision, bank_notes, bank_settings, measure_here, precision_notes
 from wsl_sweep.app.world import LocalWorld, import_folders
 from wsl_sweep.errors import SweepError, WslSweepError
 from wsl_sweep.image_listing import unchanging
@@ -47,8 +48,12 @@ def run_sweep(path: Path, command_line: CommandLine = CommandLine(), options: Ru
             "must be given: the working folder of a job vanishes with it"
         )
     imports = import_folders(path)
-    spec = load_spec(path, command_line, LocalWorld(imports))
-    notes = [*prepare_data(spec), *teacher_notes(spec)]
+    world = LocalWorld(imports)
+    spec = load_spec(path, command_line, world)
+    notes = [*prepare_data(spec), *teacher_notes(spec), *bank_notes(spec, world, options.bank)]
+    measured = _measure(spec, address, options, imports)
+    notes += precision_notes(measured)
+    spec = _with_precisions(spec, measured)
     storage = storage_folder(options.storage)
     folder = new_folder(storage, spec.name)
     plan = {
@@ -66,6 +71,8 @@ def run_sweep(path: Path, command_line: CommandLine = CommandLine(), options: Ru
         "import_folders": imports,
         "surroundings": surroundings(spec),
         "notes": notes,
+        "precision": measured,
+        "bank": bank_settings(spec, world, options.bank),
         "versions": versions(),
         "host": socket.gethostname(),
     }
@@ -94,7 +101,30 @@ def resume_sweep(name: str, options: RunOptions = RunOptions()) -> Finished:
     prepare_data(spec)
     _check_surroundings(spec, plan)
     address = options.address or os.environ.get("RAY_ADDRESS")
+    spec = _with_precisions(spec, plan.get("precision", {}))
     return _drive(replace(spec, name=name), folder, plan, options, address)
+
+
+def _with_precisions(spec: Spec, measured: Mapping[str, Mapping[str, Any]]) -> Spec:
+    return replace(spec, precisions={model: str(found["chosen"]) for model, found in measured.items()})
+
+
+def _measure(spec: Spec, address: str | None, options: RunOptions, folders: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """``precision: auto``, settled once for the sweep, before any trial has an id."""
+    gpu, device_kind = settle_resources(spec, address)
+    asked = auto_precision(spec, device_kind)
+    if address is None or not asked:
+        return measure_here(asked, spec.threads, folders)
+    from wsl_sweep.sweep.environment import prepare_environment
+
+    prepare_environment(local=False)
+    from wsl_sweep.sweep.runner import measure_on_cluster, start_ray
+
+    start_ray(address, log_file=Path(os.devnull), insecure=options.insecure)
+    try:
+        return measure_on_cluster(asked, spec.resources.cpu, gpu, spec.threads, folders)
+    finally:
+        _stop_ray()
 
 
 def _check_surroundings(spec: Spec, plan: Mapping[str, Any]) -> None:
@@ -171,7 +201,7 @@ def _drive(spec: Spec, folder: Path, plan: Mapping[str, Any], options: RunOption
             try:
                 start_ray(address, log_file=folder / "ray.log", insecure=options.insecure)
                 interrupt.install()
-                check_resources(spec.resources.cpu, gpu)
+                slots = check_resources(spec.resources.cpu, gpu)
                 writer.start()
                 for state in conductor.state.trials.values():  # of a resumed sweep
                     writer.on_event({"event": "proposed", "time": 0.0, "trial": state.trial.to_json()})
@@ -184,6 +214,8 @@ def _drive(spec: Spec, folder: Path, plan: Mapping[str, Any], options: RunOption
                         hands=hands,
                         interrupt=interrupt,
                         import_folders=plan.get("import_folders", ()),
+                        bank={**plan.get("bank", {}), **({} if options.bank else {"use": False})},
+                        slots=slots,
                     )
             except BaseException as error:
                 failure = error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,31 +11,40 @@ from rich.console import Console
 
 from wsl_sweep.app.options import local_device_kind
 from wsl_sweep.app.preparing import LIES_ON_DISK, notes_on_teacher, prepare_one
+from wsl_sweep.app.teaching import auto_precision, bank_notes, bank_settings, measure_here, precision_notes
 from wsl_sweep.app.world import LocalWorld
 from wsl_sweep.spec.identity import trial_id
 from wsl_sweep.spec.loading import CommandLine, parse_spec
 
 
 def train_once(
-    recipe: str, sets: tuple[str, ...], seed: int | None, threads: int = 1, console: Console | None = None
+    recipe: str,
+    sets: tuple[str, ...],
+    seed: int | None,
+    threads: int = 1,
+    console: Console | None = None,
+    bank: bool = True,
 ) -> dict[str, Any]:
     """One training, without Ray, Optuna and MLflow; the same metrics as the same trial in a sweep.
 
-    Returns ``trial_id``, ``seed``, ``config``, ``metrics`` (of the last epoch), ``epochs``. Nothing is evaluated on the
-    test set.
+    Returns ``trial_id``, ``seed``, ``config``, ``metrics`` (of the last epoch), ``epochs``, ``teacher`` (how often it
+    ran). Nothing is evaluated on the test set. Without ``bank`` the teacher runs at every step.
     """
     command_line = CommandLine(sets=sets, recipe=recipe)
     text = f"variants: {{train: {{}}}}\nresources: {{cpu: {threads}}}\n"
     world = LocalWorld([str(Path.cwd())])
     spec = parse_spec(text, "train", command_line, world=world)
     device_kind = local_device_kind()
+    measured = measure_here(auto_precision(spec, device_kind), spec.threads, [str(Path.cwd())])
+    spec = replace(spec, precisions={model: str(found["chosen"]) for model, found in measured.items()})
     config = spec.config(
         {}, seed=seed if seed is not None else int(spec.flat_config({})["seed"]), device_kind=device_kind
     )
-    from wsl_sweep.training import Job, TeacherStore, TrialTraining
+    from wsl_sweep.training import BankSettings, Job, TeacherStore, TrialTraining
 
     on_disk = config["dataset"]["name"] in LIES_ON_DISK
-    for note in [*(prepare_one(config["dataset"]) if on_disk else ()), *notes_on_teacher(config)]:
+    notes = [*(prepare_one(config["dataset"]) if on_disk else ()), *notes_on_teacher(config)]
+    for note in [*notes, *bank_notes(spec, world, bank), *precision_notes(measured)]:
         if console is not None:
             console.print(f"note: {note}", markup=False, highlight=False)
 
@@ -43,20 +53,22 @@ def train_once(
             accuracy = row["validation/accuracy"]
             console.print(f"teacher, epoch {int(row['epoch'])}: validation/accuracy {accuracy:.4f}", highlight=False)
 
-    training = TrialTraining(Job(config, "train", spec.threads), TeacherStore(), on_teacher_epoch=on_teacher_epoch)
+    job = Job(config, "train", spec.threads, BankSettings(**bank_settings(spec, world, bank)))
     row: Mapping[str, float] = {}
-    for row in training:
-        if console is not None:
-            left = row["train/seconds"] / row["epoch"] * (training.epochs - row["epoch"])
-            console.print(
-                f"epoch {int(row['epoch'])}/{training.epochs}: train/loss {row['train/loss']:.4f}, "
-                f"validation/accuracy {row['validation/accuracy']:.4f}; {left:.0f} s left",
-                highlight=False,
-            )
+    with TrialTraining(job, TeacherStore(), on_teacher_epoch=on_teacher_epoch) as training:
+        for row in training:
+            if console is not None:
+                left = row["train/seconds"] / row["epoch"] * (training.epochs - row["epoch"])
+                console.print(
+                    f"epoch {int(row['epoch'])}/{training.epochs}: train/loss {row['train/loss']:.4f}, "
+                    f"validation/accuracy {row['validation/accuracy']:.4f}; {left:.0f} s left",
+                    highlight=False,
+                )
     return {
         "trial_id": trial_id(config, "train", spec.threads),
         "seed": config["seed"],
         "epochs": training.epochs,
         "metrics": {name: value for name, value in row.items() if name not in ("epoch", "timestamp")},
         "config": config,
+        "teacher": training.teacher_facts(),
     }

@@ -13,9 +13,13 @@ from typing import Any
 import numpy as np
 import torch
 from filelock import FileLock
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
+from torch import Tensor
 
 from wsl_sweep.data.raw import RawData
-from wsl_sweep.errors import WslSweepError
+from wsl_sweep.errors import TrialError, WslSweepError
+from wsl_sweep.files import write_whole
 from wsl_sweep.paths import cache_folder
 
 STATISTICS = {"cifar100": ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))}
@@ -51,6 +55,10 @@ def load_cifar(name: str, root: str | None = None) -> RawData:
 
     kind: Any = {"cifar10": CIFAR10, "cifar100": CIFAR100}[name]
     folder = cifar_root(root)
+    kept = _kept_in(folder / kind.base_folder)
+    found = None if kept is None else _read(kept, name)
+    if found is not None:
+        return found
     try:
         train, test = (kind(str(folder), train=part, download=False) for part in (True, False))
     except RuntimeError:
@@ -58,19 +66,52 @@ def load_cifar(name: str, root: str | None = None) -> RawData:
         train, test = (kind(str(folder), train=part, download=False) for part in (True, False))
     pictures = np.concatenate([train.data, test.data])
     images = torch.from_numpy(np.ascontiguousarray(pictures.transpose(0, 3, 1, 2)))
-    digest = hashlib.sha256(images.numpy().data)
     labels = torch.tensor([*train.targets, *test.targets], dtype=torch.int64)
+    digest = hashlib.sha256(images.numpy().data)
     digest.update(labels.numpy().data)
+    kept = _kept_in(folder / kind.base_folder)
+    if kept is not None:
+        facts = {"digest": digest.hexdigest(), "classes": str(len(train.classes)), "train": str(len(train.data))}
+        with contextlib.suppress(TrialError):  # it is read again next time
+            write_whole(kept, save({"images": images, "labels": labels}, facts))
+    return _raw(name, images, labels, len(train.classes), len(train.data), digest.hexdigest())
+
+
+def _raw(name: str, images: Tensor, labels: Tensor, classes: int, train: int, digest: str) -> RawData:
     mean, std = (torch.tensor(values) for values in STATISTICS[name]) if name in STATISTICS else (None, None)
     return RawData(
         images=images,
         labels=labels,
-        num_classes=len(train.classes),
-        digest=digest.hexdigest(),
+        num_classes=classes,
+        digest=digest,
         mean=mean,
         std=std,
-        test=torch.arange(len(train.data), len(pictures)),
+        test=torch.arange(train, len(images)),
     )
+
+
+def _kept_in(folder: Path) -> Path | None:
+    """Where the pictures of an unpacked data set are kept as plain bytes, which processes share by mapping them.
+
+    Named by the files that they were read from, their sizes and times; None where there are none.
+    """
+    try:
+        files = [(entry.name, entry.stat().st_size, entry.stat().st_mtime_ns) for entry in sorted(folder.iterdir())]
+    except OSError:
+        return None
+    key = hashlib.sha256(repr((str(folder.resolve()), files)).encode()).hexdigest()[:16]
+    return cache_folder() / "data" / f"cifar-{key}.safetensors"
+
+
+def _read(kept: Path, name: str) -> RawData | None:
+    try:
+        with safe_open(kept, framework="pt") as file:
+            facts = file.metadata()
+        tensors = load_file(kept)
+        classes, train = int(facts["classes"]), int(facts["train"])
+        return _raw(name, tensors["images"], tensors["labels"], classes, train, str(facts["digest"]))
+    except (OSError, KeyError, TypeError, ValueError, SafetensorError):
+        return None
 
 
 def _download(name: str, kind: Any, folder: Path) -> None:

@@ -28,6 +28,9 @@ Part = Literal["train", "train+validation"]
 SPLIT_SEED = 0
 """Splits, label noise and view tables belong to the data, not to a trial: the same for every seed."""
 
+KEPT_SETS = 2
+"""Data sets whose pictures a process keeps."""
+
 
 @dataclass(frozen=True)
 class Examples:
@@ -37,7 +40,7 @@ class Examples:
         views: the pictures, by (example, view).
         labels: (N,) int64; of the training part with its label noise.
         ids: (N,) int64, each example's number in the whole data set.
-        fixed_views: (N, k), the only views an example is seen in; None for all of them.
+        fixed_views: (N, k) on the CPU, the only views an example is seen in; None for all of them.
     """
 
     views: Views
@@ -49,9 +52,9 @@ class Examples:
         return len(self.labels)
 
     def draw_views(self, generator: torch.Generator) -> Tensor:
-        """(N,) one view for each example, uniformly drawn, on the device."""
+        """(N,) one view for each example, uniformly drawn, on the CPU."""
         count = self.views.count if self.fixed_views is None else self.fixed_views.shape[1]
-        draw = torch.randint(count, (len(self),), generator=generator).to(self.labels.device)
+        draw = torch.randint(count, (len(self),), generator=generator)
         if self.fixed_views is None:
             return draw
         return self.fixed_views.gather(1, draw.unsqueeze(1)).squeeze(1)
@@ -67,6 +70,8 @@ class VisionData:
         num_classes: number of classes.
         in_channels: channels of a picture.
         digest: SHA-256 (16 hex digits) of the pictures, the labels and how they were split.
+        source: SHA-256 of the pictures and labels of the whole data set, whatever the split.
+        all_labels: (M,) int64, the labels of the whole data set as a student would train on them, with their noise.
         notes: what the user should know of it: pictures that were left out, …
     """
 
@@ -75,6 +80,8 @@ class VisionData:
     num_classes: int
     in_channels: int
     digest: str
+    source: str
+    all_labels: Tensor
     notes: tuple[str, ...] = ()
 
 
@@ -127,6 +134,7 @@ def forget() -> None:
     """Lets go of the data sets that this process has loaded."""
     _load.cache_clear()
     _raw.cache_clear()
+    _DEVICE_IMAGES.clear()
 
 
 def available(config: Mapping[str, Any]) -> bool:
@@ -183,6 +191,8 @@ def _load(config_json: str, part: Part, device: str, stamp: Any) -> VisionData:
         num_classes=raw.num_classes,
         in_channels=raw.images.shape[1],
         digest=hashlib.sha256(text.encode()).hexdigest()[:16],
+        source=raw.digest,
+        all_labels=_noisy(raw, config["label_noise"]).to(device),
         notes=raw.notes,
     )
 
@@ -196,7 +206,7 @@ def _stamp(config: Mapping[str, Any]) -> Any:
     return folder_stamp(config["root"]) if config["name"] == "image_folder" and config.get("root") else None
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=KEPT_SETS)
 def _raw(name: str, root: str | None, size: int | None, stamp: Any) -> RawData:
     if name == "digits":
         return load_digits()
@@ -249,22 +259,38 @@ def _examples(raw: RawData, rows: Tensor, config: Mapping[str, Any], device: str
         )
     mean, std = _normalisation(raw)
     views = Views(
-        raw.images[rows].to(device),
+        _images(raw, device),
         padding=config["padding"] if training else 0,
         padding_mode=config.get("padding_mode", "zeros"),
         flip=config["flip"] if training else False,
         mean=mean.to(device),
         std=std.to(device),
         scale=raw.scale,
+        rows=rows.to(device),
     )
     labels, fixed = raw.labels[rows].clone(), None
-    if training and config["label_noise"] > 0:
+    if training:
         labels = _noisy(raw, config["label_noise"])[rows]
     if training and config["views"] != "all" and config["views"] < views.count:
         # Drawn for the whole data set, so that a part of it is seen in the same views.
         scores = torch.rand(len(raw.labels), views.count, generator=stream(SPLIT_SEED, "views"), dtype=torch.float32)
-        fixed = scores.argsort(dim=1)[rows, : config["views"]].to(device)
+        fixed = scores.argsort(dim=1)[rows, : config["views"]]
     return Examples(views, labels.to(device), rows.to(device), fixed)
+
+
+_DEVICE_IMAGES: dict[tuple[str, str], Tensor] = {}
+
+
+def _images(raw: RawData, device: str) -> Tensor:
+    """All pictures on a device: on the CPU as they lie, shared with whoever maps the same file; on a GPU once."""
+    if torch.device(device).type == "cpu":
+        return raw.images
+    key = (raw.digest, device)
+    if key not in _DEVICE_IMAGES:
+        while len(_DEVICE_IMAGES) >= KEPT_SETS:
+            _DEVICE_IMAGES.pop(next(iter(_DEVICE_IMAGES)))
+        _DEVICE_IMAGES[key] = raw.images.to(device)
+    return _DEVICE_IMAGES[key]
 
 
 def _normalisation(raw: RawData) -> tuple[Tensor, Tensor]:
@@ -276,6 +302,8 @@ def _normalisation(raw: RawData) -> tuple[Tensor, Tensor]:
 
 def _noisy(raw: RawData, fraction: float) -> Tensor:
     """The labels with each one replaced, with probability ``fraction``, by another class."""
+    if not fraction:
+        return raw.labels
     generator = stream(SPLIT_SEED, "label noise")
     chosen = torch.rand(len(raw.labels), generator=generator, dtype=torch.float32) < fraction
     shift = torch.randint(1, raw.num_classes, (len(raw.labels),), generator=generator)

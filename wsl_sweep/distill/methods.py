@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -61,11 +62,13 @@ class Method:
         loss: a batch → (B,), a loss an example; or (), one for the batch, with the weights already in it.
         needs_features: whether it reads the features.
         weighs: whether a loss for the batch has the weights in it already.
+        settled_from: the epoch (counted from 1) from which on it computes the same at every step.
     """
 
     loss: Callable[[Batch], Tensor]
     needs_features: bool = False
     weighs: bool = False
+    settled_from: float = 1.0
 
 
 def make_method(distillation: Mapping[str, Any]) -> Method:
@@ -103,7 +106,7 @@ def _dkd(settings: Mapping[str, Any]) -> Method:
             batch.student_logits, batch.teacher_logits, batch.labels, temperature, target_weight, non_target_weight
         )
 
-    return Method(loss)
+    return Method(loss, settled_from=max(1, warmup))
 
 
 def _dist(settings: Mapping[str, Any]) -> Method:
@@ -169,4 +172,5 @@ def _users(name: str, settings: Mapping[str, Any]) -> Method:
 
     by_name = {parameter for parameter in inspect.signature(asked).parameters if parameter in taken}
     features = {"student_features", "teacher_features"} & {taken[parameter] for parameter in by_name}
-    return Method(loss, needs_features=bool(features))  # ``**kwargs`` alone asks for none
+    # ``**kwargs`` alone asks for no features. What a user's own code does at a step is not known.
+    return Method(loss, needs_features=bool(features), settled_from=math.inf)

@@ -15,6 +15,9 @@ from wsl_sweep.distill.regularization import regularization_sample_mask
 from wsl_sweep.distill.weighting import soft_label_weights
 from wsl_sweep.errors import WslSweepError
 
+Draw = torch.Generator | Tensor
+"""Random numbers, or the CPU generator that they come from."""
+
 
 @dataclass(frozen=True)
 class Step:
@@ -28,8 +31,9 @@ class Step:
         teacher_features: (B, E), or None.
         epoch: counted from 1.
         epochs: how many are planned.
-        keeping: where the probabilistic dropping is drawn from (a CPU generator).
-        permuting: where the ``permuted`` weighting is drawn from (a CPU generator).
+        keeping: the draws of the probabilistic dropping, (B,) in [0, 1), or where they are drawn from.
+        permuting: the permutation of the ``permuted`` weighting, (B,), or where it is drawn from.
+        teacher_cross_entropy: (B,) of ``teacher_logits``, in nats; None to have it computed from them.
     """
 
     logits: Tensor
@@ -39,8 +43,9 @@ class Step:
     teacher_features: Tensor | None = None
     epoch: int = 1
     epochs: int = 1
-    keeping: torch.Generator | None = None
-    permuting: torch.Generator | None = None
+    keeping: Draw | None = None
+    permuting: Draw | None = None
+    teacher_cross_entropy: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,7 @@ class Objective:
             return
         made = make_method(distillation)
         self._loss, self.needs_features, self._weighs = made.loss, made.needs_features, made.weighs
+        self._settled_from = made.settled_from
         self.ce_weight = float(distillation["ce_weight"])
         self.alpha = float(distillation["alpha"])
         temperature = distillation.get("temperature")
@@ -108,8 +114,9 @@ class Objective:
         teacher_features: Tensor | None = None,
         epoch: int = 1,
         epochs: int = 1,
-        keeping: torch.Generator | None = None,
-        permuting: torch.Generator | None = None,
+        keeping: Draw | None = None,
+        permuting: Draw | None = None,
+        teacher_cross_entropy: Tensor | None = None,
     ) -> StepTerms:
         """The loss of one batch; the arguments are those of ``Step``."""
         student_logits = _at_least_float32(student_logits)
@@ -121,7 +128,14 @@ class Objective:
         weights = None
         if self.kind is not None:
             weights = soft_label_weights(
-                student_logits, teacher_logits, labels, self.kind, self.of, value=self.value, generator=permuting
+                student_logits,
+                teacher_logits,
+                labels,
+                self.kind,
+                self.of,
+                value=self.value,
+                generator=permuting,
+                teacher_cross_entropy=teacher_cross_entropy,
             )
         batch = Batch(
             student_logits,
@@ -156,7 +170,20 @@ class Objective:
             epochs=step.epochs,
             keeping=step.keeping,
             permuting=step.permuting,
+            teacher_cross_entropy=step.teacher_cross_entropy,
         )
+
+    @property
+    def draws(self) -> frozenset[str]:
+        """The random numbers that it reads: ``keeping``, ``permuting``."""
+        if not self.distils:
+            return frozenset()
+        keeps = {"keeping"} if min(self.keep_regularization, self.keep_other) < 1.0 else set()
+        return frozenset(keeps | ({"permuting"} if self.kind == "permuted" else set()))
+
+    def settled(self, epoch: int) -> bool:
+        """Whether it computes the same at every step from ``epoch`` (from 1) on; a user's own method may not."""
+        return not self.distils or epoch >= self._settled_from
 
     def _by_example(
         self,
@@ -164,11 +191,14 @@ class Objective:
         distillation: Tensor,
         weights: Tensor | None,
         regularization: Tensor | None,
-        keeping: torch.Generator | None,
+        keeping: Draw | None,
     ) -> Tensor:
         if self.keep_regularization < 1.0 or self.keep_other < 1.0:
             assert regularization is not None
-            draw = torch.rand(len(distillation), generator=keeping, dtype=torch.float32).to(distillation.device)
+            if isinstance(keeping, Tensor):
+                draw = keeping
+            else:
+                draw = torch.rand(len(distillation), generator=keeping, dtype=torch.float32).to(distillation.device)
             keep = torch.where(regularization, self.keep_regularization, self.keep_other)
             # Not a product: a loss that is infinite where it is left out must not become NaN.
             distillation = torch.where(draw < keep, distillation, torch.zeros_like(distillation))

@@ -22,7 +22,8 @@ def soft_label_weights(
     of: str | None = None,
     *,
     value: float | str | None = None,
-    generator: torch.Generator | None = None,
+    generator: torch.Generator | Tensor | None = None,
+    teacher_cross_entropy: Tensor | None = None,
 ) -> Tensor:
     """Weight of each example's distillation loss; a constant to the gradient.
 
@@ -50,7 +51,8 @@ def soft_label_weights(
         kind: see above.
         of: the argument of ``sigmoid``; None for every other kind.
         value: for ``constant`` only: a weight >= 0, or ``batch_mean``.
-        generator: for ``permuted`` only: where the shuffle is drawn from.
+        generator: for ``permuted`` only: where the shuffle is drawn from, or the shuffle itself, a permutation (B,).
+        teacher_cross_entropy: (B,), L_t where it is known better than from the logits; None to have it computed.
 
     Returns:
         (B,), in [0, 1] (``constant``: its value), float32 or wider.
@@ -71,7 +73,7 @@ def soft_label_weights(
         return student.new_full((student.shape[0],), float(value))
 
     loss_student = label_cross_entropy(student, labels)
-    loss_teacher = label_cross_entropy(teacher, labels)
+    loss_teacher = label_cross_entropy(teacher, labels) if teacher_cross_entropy is None else teacher_cross_entropy
     ratio = loss_student / (loss_teacher + TEACHER_LOSS_FLOOR)
     if kind == "sigmoid":
         if of in (None, "log_ratio"):
@@ -87,6 +89,8 @@ def soft_label_weights(
     if kind == "constant":
         return weights.mean().expand_as(weights)
     if kind == "permuted":
+        if isinstance(generator, Tensor):
+            return weights[generator]
         order = torch.randperm(len(weights), generator=generator, device="cpu")
         return weights[order.to(weights.device)]
     raise ValueError(f"unknown kind of weighting {kind!r}: none, exp, sigmoid, constant or permuted")

@@ -70,6 +70,10 @@ def _own_code(model: str) -> dict[str, Any]:
     return {"code": source_digest(model)} if own else {}
 
 
+OF_ITS_USE = ("mode", "stored_precision")
+"""What a configuration says of how students use a teacher, not of what it is."""
+
+
 def imported_identity(model: str, checkpoint: str) -> tuple[str, dict[str, Any]]:
     """Id and identity of a teacher that is brought in.
 
@@ -92,7 +96,7 @@ def teacher_identity(config: Mapping[str, Any], part: str, threads: int) -> tupl
         return None
     if teacher.get("checkpoint"):
         return imported_identity(teacher["model"], _content(teacher["checkpoint"]))
-    own = {key: value for key, value in teacher.items() if key != "mode"} | _own_code(teacher["model"])
+    own = {key: value for key, value in teacher.items() if key not in OF_ITS_USE} | _own_code(teacher["model"])
     identity = {"dataset": data_identity(config["dataset"]), "teacher": own, "part": part, "threads": threads}
     return short_hash(_numbers_alike(identity)), identity
 
@@ -108,5 +112,7 @@ def trial_id(config: Mapping[str, Any], part: str, threads: int) -> str:
     own["dataset"] = data_identity(config["dataset"])
     named = teacher_identity(config, part, threads)
     if named is not None:
-        own["teacher"] = {"identity": named[1], "mode": config["teacher"]["mode"]}
+        own["teacher"] = {"identity": named[1]} | {
+            key: value for key, value in config["teacher"].items() if key in OF_ITS_USE
+        }
     return short_hash(_numbers_alike({"config": own, "part": part, "threads": threads}))

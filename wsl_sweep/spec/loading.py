@@ -19,6 +19,7 @@ from wsl_sweep.spec.run import Section, explain, leaves, section_paths
 from wsl_sweep.spec.sections import (
     SECTIONS,
     TOP_LEVEL,
+    BankSection,
     BudgetSection,
     CompareSection,
     ConfirmSection,
@@ -180,6 +181,7 @@ class _Loader:
             resources=_as(ResourcesSection, sections["resources"]),
             budget=_as(BudgetSection, sections["budget"]),
             tracking=_as(TrackingSection, sections["tracking"]),
+            bank=_as(BankSection, sections["bank"]),
             keep=self._keep(top),
             notes=tuple(notes),
         )

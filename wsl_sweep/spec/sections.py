@@ -95,6 +95,19 @@ class BudgetSection(Section):
     gpu_hours: Positive | None = Field(None, description="summed over trials")
 
 
+class BankSection(Section):
+    """The logit bank: what a teacher said of each view, kept on the machine for all later trials."""
+
+    use: bool = Field(True, description="false has the teacher compute at every step")
+    precision: Literal["float32", "float16"] = Field(
+        "float32", description="of the kept logits; float16 takes half the room and changes results a little"
+    )
+    features: bool | None = Field(
+        None, description="whether the teacher's features are kept too; by default where a method reads them"
+    )
+    limit_gb: Positive = Field(50.0, description="what all banks of a machine may take together, in 10⁹ bytes")
+
+
 class TrackingSection(Section):
     """Where MLflow keeps the runs."""
 
@@ -110,11 +123,12 @@ SECTIONS: dict[str, type[Section]] = {
     "resources": ResourcesSection,
     "budget": BudgetSection,
     "tracking": TrackingSection,
+    "bank": BankSection,
 }
 
 TOP_LEVEL: tuple[str, ...] = (
     "name", "description", "run", "space", "search", "confirm", "variants", "seeds", "compare", "scheduler",
-    "resources", "budget", "keep", "tracking",
+    "resources", "budget", "keep", "tracking", "bank",
 )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from wsl_sweep.spec.reads import possible_reads, reads
 from wsl_sweep.spec.recipes import DEFAULTS, RECIPES, method_defaults
 from wsl_sweep.spec.run import nest
 from wsl_sweep.spec.sections import (
+    BankSection,
     BudgetSection,
     CompareSection,
     ConfirmSection,
@@ -24,7 +25,7 @@ from wsl_sweep.spec.sections import (
 
 
 def settle_precision(precision: str, device_kind: str) -> str:
-    """What ``auto`` means on a kind of device: ``float32`` on a CPU, ``bfloat16`` on a GPU; others as they are."""
+    """What ``auto`` means where it was not measured: float32 on a CPU, bfloat16 on a GPU; others as they are."""
     if precision != "auto":
         return precision
     return "bfloat16" if device_kind == "cuda" else "float32"
@@ -45,8 +46,9 @@ class Spec:
         search, confirm: their sections, or None.
         arms, baselines, variants: name → overrides by dotted path.
         seeds: of an ablation.
-        compare, scheduler, resources, budget, tracking, keep: their sections, defaults filled in.
+        compare, scheduler, resources, budget, tracking, bank, keep: their sections, defaults filled in.
         notes: what the user should be told before it starts.
+        precisions: student's model → what ``precision: auto`` was measured to be best at.
     """
 
     name: str
@@ -67,8 +69,10 @@ class Spec:
     resources: ResourcesSection = field(default_factory=ResourcesSection)
     budget: BudgetSection = field(default_factory=BudgetSection)
     tracking: TrackingSection = field(default_factory=TrackingSection)
+    bank: BankSection = field(default_factory=BankSection)
     keep: str = "best"
     notes: tuple[str, ...] = ()
+    precisions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -125,9 +129,24 @@ class Spec:
         flat = self.flat_config(overrides, params)
         if seed is not None:
             flat["seed"] = seed
-        flat["precision"] = settle_precision(flat["precision"], device_kind)
+        flat["precision"] = (
+            self.precisions.get(str(flat.get("student.model")), settle_precision("auto", device_kind))
+            if self.asks_for_auto(overrides, params, device_kind)
+            else settle_precision(flat["precision"], device_kind)
+        )
         read = reads(flat)
-        return nest({path: flat[path] for path in sorted(read - {"recipe"}) if path in flat})
+        config = nest({path: flat[path] for path in sorted(read - {"recipe"}) if path in flat})
+        if self.bank.precision != "float32" and config.get("teacher", {}).get("mode") == "eval":
+            config["teacher"]["stored_precision"] = self.bank.precision  # it makes the result, so it is part of it
+        return config
+
+    def asks_for_auto(self, overrides: Mapping[str, Any], params: Mapping[str, Any] | None, device_kind: str) -> bool:
+        """Whether the precision is to be measured: ``auto`` on a GPU; on a CPU only where somebody has written it."""
+        flat = self.written(overrides, params)
+        if flat["precision"] != "auto":
+            return False
+        said = {**self.given, **overrides, **(params or {}), **self.pins}
+        return device_kind == "cuda" or "precision" in said
 
     def read_by(self, overrides: Mapping[str, Any], params: Mapping[str, Any] | None = None) -> set[str]:
         """The paths that an arm, variant or baseline reads under some values of the space, ``params`` being set."""

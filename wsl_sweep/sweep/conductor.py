@@ -338,6 +338,9 @@ class Conductor:
         fields = {key: value for key, value in outcome.items() if key not in ("status", "evaluated")}
         self._write(str(outcome["status"]), trial_id=trial.trial_id, attempt=task.attempt, **fields)
         self._seconds_used += float(outcome.get("seconds") or 0.0)
+        for note in (outcome.get("teacher") or {}).get("notes", ()):
+            if note not in self.state.notes:
+                self._note(note)
         if trial.stage == "search" and trial.arm in self._studies and outcome["status"] != "killed":
             self._studies[trial.arm].tell(self.state.trials[trial.trial_id])
 

@@ -133,7 +133,7 @@ class SweepState:
             state.epochs = event.get("epochs", state.epochs)
             state.metrics = dict(event.get("metrics") or state.metrics)
             state.error = event.get("error")
-            state.facts = {key: event[key] for key in ("fingerprint", "seconds", "device") if key in event}
+            state.facts = {key: event[key] for key in ("fingerprint", "seconds", "device", "teacher") if key in event}
 
 
 def fold(events: Iterable[Mapping[str, Any]]) -> SweepState:

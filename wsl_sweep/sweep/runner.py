@@ -9,7 +9,7 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -22,13 +22,19 @@ from ray.tune.search import Searcher
 from wsl_sweep.errors import WslSweepError
 from wsl_sweep.sweep.conductor import Conductor, Task
 from wsl_sweep.sweep.ledger import LAST_WORDS
-from wsl_sweep.sweep.schedulers import ArmScheduler, build_scheduler
+from wsl_sweep.sweep.schedulers import ArmScheduler, build_scheduler, rung_epochs
 from wsl_sweep.sweep.trainable import tune_function
 
 RowsListener = Callable[[str, int, list[dict[str, float]]], None]
 TeacherListener = Callable[[str, int, int], None]
 
 NO_LIMIT = 10**9
+
+REPORTS_A_SECOND = 40.0
+"""Of all trials together, beside the epochs at which a scheduler decides and the ends of trials."""
+
+UNHURRIED = 0.5
+"""Seconds between a trial's reports where nobody but the screen and MLflow waits for them."""
 
 
 @dataclass
@@ -133,6 +139,7 @@ class _TuneSearcher(Searcher):  # type: ignore[misc]
             "epochs": int(result["epoch"]),
             "metrics": metrics,
             "seconds": float(result.get("train/seconds", 0.0)),
+            "teacher": json.loads(result.get("teacher") or "null"),
         }
         self._guarded(self._hear, trial_id, result)
         self._guarded(self.conductor.ended, self.keys.get(trial_id, ""), outcome)
@@ -270,6 +277,30 @@ def _log_to(path: Path) -> None:
         logging.getLogger(name).addHandler(handler)
 
 
+def measure_on_cluster(
+    asked: Mapping[str, Mapping[str, Any]], cpu: float, gpu: float, threads: int, folders: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """Measures ``precision: auto`` where a trial would run; student's model → seconds of a step and what to choose.
+
+    Raises WslSweepError where that cannot be done.
+    """
+    import ray
+
+    from wsl_sweep.training.precision import choose_precision, measure_precision
+
+    check_resources(cpu, gpu)
+    measure = ray.remote(measure_precision).options(num_cpus=cpu, num_gpus=gpu, max_retries=0)
+    found: dict[str, dict[str, Any]] = {}
+    for model, config in asked.items():
+        try:
+            seconds = ray.get(measure.remote(config, threads, list(folders)))
+        except ray.exceptions.RayError as error:
+            last = str(error).strip().splitlines()[-1]
+            raise WslSweepError(f"precision: auto could not be measured for {model} on the cluster: {last}") from error
+        found[model] = {**seconds, "chosen": choose_precision(seconds)}
+    return found
+
+
 def check_resources(cpu: float, gpu: float) -> int:
     """How many trials fit at once. Raises WslSweepError where one does not fit anywhere."""
     import ray
@@ -299,30 +330,46 @@ def fit(
     hands: Hands,
     interrupt: Interrupt,
     import_folders: Sequence[str] = (),
+    bank: Mapping[str, Any] | None = None,
+    slots: int = 1,
 ) -> None:
     """Runs the conductor's script to its end, or until an interrupt. Ray is up.
 
     After its end every trial has its last word in the ledger; after an interrupt, or an error, the caller writes it
     (``Conductor.interrupt``).
 
+    Args:
+        conductor: with the script.
+        folder: of the sweep.
+        gpu: GPUs of a trial.
+        hands: who hears of rows and teachers.
+        interrupt: the signals' flag.
+        import_folders: where users' modules are looked for.
+        bank: the fields of ``BankSettings``.
+        slots: how many trials run at once; the more, the rarer each one reports.
+
     Raises:
         Exception: what went wrong in the driver itself (a full disk, say), after the workers have stopped.
     """
     spec = conductor.spec
     problems: list[BaseException] = []
-    every_epoch = spec.scheduler.name != "none"
+    epochs = spec.most_epochs()
+    seconds = report_seconds(spec.scheduler.name != "none", min(slots, spec.resources.concurrent or slots))
+    rungs = rung_epochs(spec.scheduler, epochs)
 
     def to_json(task: Task) -> str:
         extra = {
             "storage": str(folder.absolute()),
-            "every_epoch": every_epoch and task.kind == "train",
+            "report_seconds": seconds,
+            "rungs": rungs,
+            "bank": dict(bank or {}),
+            "gpu": gpu,
             "import_folders": list(import_folders),
             "driver_folder": os.getcwd(),
         }
         return json.dumps({**task.to_json(), **extra})
 
     searcher = _TuneSearcher(conductor, hands, to_json, spec.resources.concurrent, problems)
-    epochs = spec.most_epochs()
     scheduler = ArmScheduler(
         make=lambda: build_scheduler(spec.scheduler, spec.metrics[0], spec.modes[0], epochs),
         arm_of=lambda trial: trial.config.get("arm"),
@@ -351,6 +398,11 @@ def fit(
         raise problems[0]
     if interrupt.signum is None:
         _settle(conductor)
+
+
+def report_seconds(scheduled: bool, slots: int) -> float:
+    """Seconds between the reports of a trial: at most REPORTS_A_SECOND from all together."""
+    return max(0.0 if scheduled else UNHURRIED, slots / REPORTS_A_SECOND)
 
 
 @contextlib.contextmanager

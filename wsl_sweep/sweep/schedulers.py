@@ -49,6 +49,17 @@ def build_scheduler(section: SchedulerSection, metric: str, mode: str, epochs: i
             return None
 
 
+def rung_epochs(section: SchedulerSection, epochs: int) -> list[int]:
+    """The epochs at which ``asha`` and ``hyperband`` decide: the scheduler must hear of them when they are over."""
+    if section.name not in ("asha", "hyperband"):
+        return []
+    rungs, rung = [], min(section.grace_epochs, epochs)
+    while rung < epochs:
+        rungs.append(rung)
+        rung *= section.reduction_factor
+    return rungs
+
+
 class ArmScheduler(FIFOScheduler):  # type: ignore[misc]
     """Hands each search trial to the scheduler of its arm; everything else runs to its end.
 

@@ -20,9 +20,6 @@ from wsl_sweep.user_code import search_in
 
 Report = Callable[[dict[str, Any]], None]
 
-REPORT_SECONDS = 0.5
-"""Without a scheduler, epochs are reported together at most this often."""
-
 
 def tune_function(config: dict[str, Any]) -> None:
     """The Ray Tune trainable: one task of the conductor's."""
@@ -38,8 +35,9 @@ def run_task(task: Mapping[str, Any], report: Report) -> None:
     an error of the device leaves the function, so that Ray takes the whole process away.
 
     Args:
-        task: a ``Task`` of the conductor as plain data, with ``storage``, ``every_epoch``, ``import_folders``,
-            ``driver_folder``.
+        task: a ``Task`` of the conductor as plain data, with what ``runner.fit`` adds: ``storage``, ``import_folders``,
+            ``driver_folder``, ``bank``, ``gpu``, ``report_seconds`` (epochs are reported together, at most this often)
+            and ``rungs`` (epochs that are reported in any case).
         report: ``tune.report``, or what stands for it.
     """
     folder = Path(task["storage"])
@@ -74,7 +72,7 @@ def trial_folder(sweep_folder: Path, task: Mapping[str, Any]) -> Path:
 
 def _train(task: Mapping[str, Any], report: Report) -> dict[str, Any]:
     from wsl_sweep.files import write_json
-    from wsl_sweep.training import Job, TeacherStore, TrialTraining
+    from wsl_sweep.training import TeacherStore, TrialTraining
     from wsl_sweep.training.fingerprint import fingerprint, own_code
 
     trial = Trial.from_json(task["trials"][0])
@@ -86,22 +84,22 @@ def _train(task: Mapping[str, Any], report: Report) -> dict[str, Any]:
         f"process {os.getpid()} on {socket.gethostname()}",
         flush=True,
     )
-    training = TrialTraining(Job(dict(trial.config), _part(trial), trial.threads), TeacherStore())
     rows: list[dict[str, float]] = []
     unsent: list[dict[str, float]] = []
     last_report = time.perf_counter()
-    for row in training:
-        rows.append(row)
-        unsent.append(row)
-        print(" ".join(f"{name}={value:.6g}" for name, value in row.items()), flush=True)
-        if len(rows) == training.epochs:
-            training.save(folder)
-            break
-        now = time.perf_counter()
-        if task["every_epoch"] or now - last_report >= REPORT_SECONDS:
-            write_json(rows_file, rows)
-            report({**row, "rows": json.dumps(unsent)})
-            unsent, last_report = [], now
+    with TrialTraining(_job(task, trial), TeacherStore()) as training:
+        for row in training:
+            rows.append(row)
+            unsent.append(row)
+            print(" ".join(f"{name}={value:.6g}" for name, value in row.items()), flush=True)
+            if len(rows) == training.epochs:
+                training.save(folder)
+                break
+            now = time.perf_counter()
+            if row["epoch"] in task["rungs"] or now - last_report >= task["report_seconds"]:
+                write_json(rows_file, rows)
+                report({**row, "rows": json.dumps(unsent), "teacher": json.dumps(training.teacher_facts())})
+                unsent, last_report = [], now
     write_json(rows_file, rows)
     metrics = {name: value for name, value in rows[-1].items() if name not in ("epoch", "timestamp")}
     return {
@@ -109,6 +107,7 @@ def _train(task: Mapping[str, Any], report: Report) -> dict[str, Any]:
         "epochs": len(rows),
         "metrics": metrics,
         "device": training.device,
+        "teacher": training.teacher_facts(),
         "fingerprint": fingerprint(
             training.device, training.data.digest, training.teacher_digest, own_code(trial.config)
         ),
@@ -117,16 +116,16 @@ def _train(task: Mapping[str, Any], report: Report) -> dict[str, Any]:
 
 
 def _teacher(task: Mapping[str, Any], report: Report) -> dict[str, Any]:
-    from wsl_sweep.training import Job, TeacherStore, train_teacher
+    from wsl_sweep.training import TeacherStore, train_teacher
 
     trial = Trial.from_json(task["trials"][0])
-    job = Job(dict(trial.config), _part(trial), trial.threads)
+    job = _job(task, trial)
     epochs = int(trial.config["teacher"]["schedule"]["epochs"])
     last_report = [time.perf_counter()]
 
     def on_epoch(row: dict[str, float]) -> None:
         print(" ".join(f"{name}={value:.6g}" for name, value in row.items()), flush=True)
-        if time.perf_counter() - last_report[0] >= REPORT_SECONDS:
+        if time.perf_counter() - last_report[0] >= task["report_seconds"]:
             report({"teacher_epoch": row["epoch"], "teacher_epochs": epochs})
             last_report[0] = time.perf_counter()
 
@@ -135,12 +134,12 @@ def _teacher(task: Mapping[str, Any], report: Report) -> dict[str, Any]:
 
 
 def _evaluate(task: Mapping[str, Any], report: Report) -> dict[str, Any]:
-    from wsl_sweep.training import Job, evaluate_on_test
+    from wsl_sweep.training import evaluate_on_test
 
     evaluated: dict[str, dict[str, float]] = {}
     for data in task["trials"]:
         trial = Trial.from_json(data)
-        job = Job(dict(trial.config), _part(trial), trial.threads)
+        job = _job(task, trial)
         folder = Path(task["storage"]) / "trials" / trial.trial_id
         evaluated[trial.trial_id] = evaluate_on_test(job, folder)
     return {"status": "finished", "evaluated": evaluated}
@@ -153,8 +152,11 @@ _DO: dict[str, Callable[[Mapping[str, Any], Report], dict[str, Any]]] = {
 }
 
 
-def _part(trial: Trial) -> Any:
-    return trial.part
+def _job(task: Mapping[str, Any], trial: Trial) -> Any:
+    from wsl_sweep.training import BankSettings, Job
+
+    part: Any = trial.part
+    return Job(dict(trial.config), part, trial.threads, BankSettings(**task["bank"]), task["gpu"])
 
 
 def _first_line(error: BaseException) -> str:

@@ -21,6 +21,7 @@ from wsl_sweep.spec.run import flatten
 from wsl_sweep.sweep.ledger import Event
 from wsl_sweep.tracking.settings import Tracking, redact
 
+TEACHER_TAGS = {"computed": "teacher_forwards", "found": "teacher_outputs_found"}
 METRICS_A_BATCH = 1000
 PARAMS_A_BATCH = 100
 STATUS = {"finished": "FINISHED", "pruned": "KILLED", "failed": "FAILED", "killed": "KILLED"}
@@ -264,6 +265,9 @@ class MlflowWriter:
             self._client.set_tag(run_id, "pruned", "true")
         if event.get("error"):
             self._client.set_tag(run_id, "error", redact(str(event["error"]))[:5000])
+        for name, count in (event.get("teacher") or {}).items():
+            if name in TEACHER_TAGS:
+                self._client.set_tag(run_id, TEACHER_TAGS[name], str(count))
         if event.get("device"):
             self._client.set_tag(run_id, "device", str(event["device"]))
         self._terminate(run_id, STATUS[event["event"]], event["time"])

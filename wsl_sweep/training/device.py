@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from wsl_sweep.errors import WslSweepError
 
@@ -18,8 +19,12 @@ def pick_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def prepare_process(threads: int) -> None:
+def prepare_process(threads: int, gpu: float = 1.0) -> None:
     """Puts torch's process-wide settings where every trial expects them.
+
+    Args:
+        threads: torch's.
+        gpu: the part of a GPU's memory that this process may take, in (0, 1]; several trials share a card by it.
 
     Workers are reused: whatever the trial before has changed is set again here, and the arithmetic is float32
     without TF32 (a stored teacher logit must be the bits of a computed one).
@@ -39,9 +44,16 @@ def prepare_process(threads: int) -> None:
             if hasattr(getattr(backend, operation, None), "fp32_precision"):
                 getattr(backend, operation).fp32_precision = "ieee"
     torch.backends.cudnn.benchmark = False
+    if torch.cuda.is_available():
+        torch.cuda.set_per_process_memory_fraction(min(1.0, gpu) if gpu > 0 else 1.0)
     torch.manual_seed(0)
     random.seed(0)
     np.random.seed(0)
+
+
+def as_computed(model: nn.Module) -> nn.Module:
+    """The model with its convolutions' weights in channels_last, the format that every picture comes in."""
+    return model.to(memory_format=torch.channels_last)
 
 
 def autocast(device: str, precision: str) -> AbstractContextManager[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,23 +15,49 @@ from wsl_sweep.spec.catalogue import is_library_model
 from wsl_sweep.user_code import is_import_name, source_digest
 
 ROOMS = ("distill", "models", "data", "training")
+TEACHER_CODE = (
+    "models",
+    "data",
+    "distill/losses.py",
+    "training/bank.py",
+    "training/device.py",
+    "training/records.py",
+    "training/supply.py",
+    "training/teachers.py",
+)
 
 
 @lru_cache(maxsize=1)
 def training_code_digest() -> str:
     """SHA-256 (16 hex digits) of the source of everything that makes a trial's numbers."""
+    return _digest_of(ROOMS)
+
+
+@lru_cache(maxsize=1)
+def teacher_code_digest() -> str:
+    """SHA-256 (16 hex digits) of the source of everything that makes a teacher's outputs."""
+    return _digest_of(TEACHER_CODE)
+
+
+def _digest_of(places: Sequence[str]) -> str:
     package = Path(__file__).resolve().parent.parent
     digest = hashlib.sha256()
-    for room in ROOMS:
-        for path in sorted((package / room).rglob("*.py")):
-            digest.update(f"{path.relative_to(package)}\0".encode())
-            digest.update(path.read_bytes())
+    for place in places:
+        path = package / place
+        for file in [path] if path.suffix else sorted(path.rglob("*.py")):
+            digest.update(f"{file.relative_to(package)}\0".encode())
+            digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
 
 
 def library_versions() -> dict[str, str]:
     """Versions of what computes."""
     return {"python": platform.python_version(), "torch": torch.__version__}
+
+
+def source_of(model: str) -> str | None:
+    """A hash of the source of a user's own model; None for ours and the libraries'."""
+    return source_digest(model) if is_import_name(model) and not is_library_model(model) else None
 
 
 def own_code(config: Mapping[str, Any]) -> str | None:

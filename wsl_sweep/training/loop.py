@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -12,43 +13,60 @@ from torch import Tensor, nn
 
 from wsl_sweep.data import Examples, VisionData
 from wsl_sweep.data.streams import stream, stream_seed
-from wsl_sweep.distill import Step, StepTerms
 from wsl_sweep.errors import DivergedError
-from wsl_sweep.models import with_features
-from wsl_sweep.training.device import autocast
+from wsl_sweep.training.bank import TeacherOutputs
 from wsl_sweep.training.metrics import classification_metrics, teacher_metrics
+from wsl_sweep.training.step import GRAPH_STEPS, StepInputs, StepLoss, StepRunner
 
 EVALUATION_BATCH = 256
+WHOLE_EPOCH = 2**62
 
 Row = dict[str, float]
 """The metrics of one epoch; ``epoch`` counts from 1, ``timestamp`` is in seconds since 1970."""
 
 
 class TeacherLogits(Protocol):
-    """Where a student's batches get their teacher's logits and features."""
+    """Where a student's batches get their teacher's outputs.
 
-    def training_outputs(self, images: Tensor, features: bool = False) -> tuple[Tensor, Tensor | None]:
-        """(B, C) logits of a training batch and, where they are wanted, its (B, D) features."""
+    Attributes:
+        window: how many examples' outputs are asked for at once, in whole batches, at least one.
+    """
+
+    window: int
+
+    def outputs(self, rows: Tensor, views: Tensor) -> TeacherOutputs:
+        """Outputs for training examples ``rows`` (N,) in ``views`` (N,), both on the CPU."""
 
     def validation_logits(self) -> Tensor:
         """(N, C) logits of the whole validation part."""
 
 
-StepLoss = Callable[[Step], StepTerms]
+_DRAWS: dict[str, Callable[..., Tensor]] = {
+    "keeping": functools.partial(torch.rand, dtype=torch.float32),
+    "permuting": torch.randperm,
+}
 
 
 def build_optimizer(model: nn.Module, config: Mapping[str, Any]) -> torch.optim.Optimizer:
-    """The optimizer of an ``optimizer`` section; weight decay on every parameter, as RepDistiller has it."""
+    """The optimizer of an ``optimizer`` section; weight decay on every parameter, as RepDistiller has it.
+
+    Fused: one call for all parameters. On a GPU its learning rate is a tensor, so that a CUDA graph reads it anew.
+    """
+    on_gpu = next(model.parameters()).device.type == "cuda"
+    lr = torch.tensor(config["lr"], device="cuda") if on_gpu else config["lr"]
     if config["name"] == "sgd":
         momentum = config["momentum"]
         return torch.optim.SGD(
             model.parameters(),
-            lr=config["lr"],
+            lr=lr,
             momentum=momentum,
             nesterov=bool(momentum and config["nesterov"]),
             weight_decay=config["weight_decay"],
+            fused=True,
         )
-    return torch.optim.AdamW(model.parameters(), lr=config["lr"], weight_decay=config["weight_decay"])
+    return torch.optim.AdamW(
+        model.parameters(), lr=lr, weight_decay=config["weight_decay"], fused=True, capturable=on_gpu
+    )
 
 
 def learning_rate(base: float, schedule: Mapping[str, Any], epoch: int, step: int, steps: int) -> float:
@@ -86,6 +104,8 @@ def train_epochs(
     precision: str = "float32",
     teacher: TeacherLogits | None = None,
     features: bool = False,
+    draws: Container[str] = (),
+    graphs: Callable[[int], bool] = lambda epoch: False,
     check: Callable[[], None] = lambda: None,
     section: str = "",
 ) -> Iterator[Row]:
@@ -104,6 +124,8 @@ def train_epochs(
         precision: of the model's forward pass: ``float32`` or ``bfloat16``.
         teacher: needed where ``step_loss`` reads its logits or features.
         features: whether ``step_loss`` reads features.
+        draws: what it draws: ``keeping``, ``permuting``.
+        graphs: whether its steps compute the same from an epoch (counted from 1) on, so that a GPU may replay them.
         check: called before each step; what it raises ends the training.
         section: where ``optimizer`` stands in ``run``, for messages: ``teacher.`` or nothing.
 
@@ -112,76 +134,85 @@ def train_epochs(
     """
     device = data.train.labels.device
     optim = build_optimizer(model, optimizer)
-    batch_size = schedule["batch_size"]
+    batch_size, epochs = schedule["batch_size"], schedule["epochs"]
+    steps_an_epoch = len(data.train) // batch_size
+    may_graph = graphs if steps_an_epoch * epochs >= GRAPH_STEPS else (lambda epoch: False)
+    runner = StepRunner(model, step_loss, optim, precision=precision, features=features, graphs=may_graph)
+
+    def draw(purpose: str, epoch: int, step: int, count: int) -> Tensor | None:
+        if purpose not in draws:
+            return None
+        generator = stream(seed, purpose, epoch, step)
+        made = _DRAWS[purpose](count, generator=generator)
+        return made.to(device, non_blocking=True)
+
     started = time.perf_counter()
-    for epoch in range(schedule["epochs"]):
+    for epoch in range(epochs):
         torch.manual_seed(stream_seed(seed, "layers", epoch))
-        order = torch.randperm(len(data.train), generator=stream(seed, "order", epoch)).to(device)
+        order = torch.randperm(len(data.train), generator=stream(seed, "order", epoch))
         views = data.train.draw_views(stream(seed, "views", epoch))
         # A last batch of a single example has no batch statistics.
         batches = [batch for batch in torch.split(order, batch_size) if len(batch) > 1 or batch_size == 1]
-        sums, terms = torch.zeros(5, dtype=torch.float64, device=device), None
+        runner.begin_epoch()
         model.train()
-        for step, rows in enumerate(batches):
-            check()
-            for group in optim.param_groups:
-                group["lr"] = learning_rate(optimizer["lr"], schedule, epoch, step, len(batches))
-            images, labels = data.train.views.take(rows, views[rows]), data.train.labels[rows]
-            of_teacher = teacher.training_outputs(images, features) if teacher else (None, None)
-            with autocast(str(device), precision):
-                logits, own = with_features(model, images) if features else (model(images), None)
-            seen = Step(
-                logits=logits.float(),
-                labels=labels,
-                teacher_logits=of_teacher[0],
-                features=own,
-                teacher_features=of_teacher[1],
-                epoch=epoch + 1,
-                epochs=schedule["epochs"],
-                keeping=stream(seed, "keeping", epoch, step),
-                permuting=stream(seed, "permuting", epoch, step),
-            )
-            terms = step_loss(seen)
-            optim.zero_grad(set_to_none=True)
-            terms.loss.backward()  # type: ignore[no-untyped-call]
-            optim.step()
-            sums += _sums(terms, logits, labels)
-        row = _row(epoch + 1, model, data, sums, terms, teacher, time.perf_counter() - started)
+        step = 0
+        for window in windows(batches, teacher.window if teacher else WHOLE_EPOCH):
+            rows = torch.cat(window)
+            of_teacher = teacher.outputs(rows, views[rows]) if teacher else None
+            rows_there, views_there = (one.to(device, non_blocking=True) for one in (rows, views[rows]))
+            start = 0
+            for batch in window:
+                check()
+                stop = start + len(batch)
+                examples = rows_there[start:stop]
+                of_batch = of_teacher.part(start, stop) if of_teacher else None
+                inputs = StepInputs(
+                    images=data.train.views.take(examples, views_there[start:stop]),
+                    labels=data.train.labels[examples],
+                    teacher_logits=of_batch.logits if of_batch else None,
+                    teacher_cross_entropy=of_batch.cross_entropy if of_batch else None,
+                    teacher_features=of_batch.features if of_batch else None,
+                    keeping=draw("keeping", epoch, step, len(batch)),
+                    permuting=draw("permuting", epoch, step, len(batch)),
+                    epoch=epoch + 1,
+                    epochs=epochs,
+                )
+                runner(inputs, learning_rate(optimizer["lr"], schedule, epoch, step, len(batches)))
+                start, step = stop, step + 1
+        row = _row(epoch + 1, model, data, runner, teacher, time.perf_counter() - started)
         for name in ("train/loss", "validation/loss"):
             if not math.isfinite(row[name]):
                 raise DivergedError(f"{name} became {row[name]} in epoch {epoch + 1}; lower {section}optimizer.lr")
         yield row
 
 
-def _sums(terms: StepTerms, logits: Tensor, labels: Tensor) -> Tensor:
-    """Over a batch: loss, examples right, w, regularization samples, examples."""
-    with torch.no_grad():
-        none = terms.loss.new_zeros(())
-        return torch.stack(
-            [
-                terms.loss.detach() * len(labels),
-                (logits.argmax(dim=1) == labels).sum(),
-                none if terms.weights is None else terms.weights.sum(),
-                none if terms.regularization_samples is None else terms.regularization_samples.sum(),
-                none + len(labels),
-            ]
-        ).to(torch.float64)
+def windows(batches: Sequence[Tensor], most: int) -> Iterator[list[Tensor]]:
+    """The batches in groups of ``most`` examples together, or of one batch where that is more."""
+    window: list[Tensor] = []
+    size = 0
+    for batch in batches:
+        if window and size + len(batch) > most:
+            yield window
+            window, size = [], 0
+        window.append(batch)
+        size += len(batch)
+    if window:
+        yield window
 
 
 def _row(
     epoch: int,
     model: nn.Module,
     data: VisionData,
-    sums: Tensor,
-    terms: StepTerms | None,
+    runner: StepRunner,
     teacher: TeacherLogits | None,
     seconds: float,
 ) -> Row:
-    loss, correct, weights, regularization, count = sums.tolist()
+    loss, correct, weights, regularization, count = runner.sums.tolist()
     row: Row = {"epoch": epoch, "train/loss": loss / count, "train/accuracy": correct / count}
-    if terms is not None and terms.weights is not None:
+    if runner.has_weights:
         row["weight/mean"] = weights / count
-    if terms is not None and terms.regularization_samples is not None:
+    if runner.has_regularization:
         row["regularization_samples/fraction"] = regularization / count
     logits = predict(model, data.validation)
     row |= classification_metrics(logits, data.validation.labels, "validation")

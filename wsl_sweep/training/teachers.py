@@ -20,10 +20,16 @@ from wsl_sweep.errors import TrialError
 from wsl_sweep.files import file_digest, write_json
 from wsl_sweep.models import with_features
 from wsl_sweep.paths import cache_folder
+from wsl_sweep.training.device import as_computed
 from wsl_sweep.training.weights import load_into, save_tensors
 
-TEACHER_BATCH = 64
-"""Teacher outputs are defined as computed in batches of this size, the last one padded."""
+TEACHER_BATCH = {"cpu": 64, "cuda": 512}
+"""Teacher outputs are defined as computed in batches of this size, the last one padded; by kind of device."""
+
+
+def teacher_batch(device: torch.device | str) -> int:
+    """The size of a teacher's batches on a device."""
+    return TEACHER_BATCH.get(torch.device(device).type, TEACHER_BATCH["cpu"])
 
 
 class TeacherStore:
@@ -134,7 +140,7 @@ class TeacherStore:
 
 
 class FrozenTeacher:
-    """A teacher as a student sees it: float32, no gradient, one batch size.
+    """A teacher as a student sees it: float32, channels_last, no gradient, one batch size.
 
     Args:
         model: the teacher, on its device.
@@ -144,9 +150,10 @@ class FrozenTeacher:
     """
 
     def __init__(self, model: nn.Module, validation: Examples, mode: str = "eval") -> None:
-        self.model = model.requires_grad_(False)
+        self.model = as_computed(model.requires_grad_(False))
         self.mode = mode
         self.forwards = 0
+        self.batch = teacher_batch(validation.labels.device)
         self._validation = validation
         self._validation_logits: Tensor | None = None
 
@@ -161,19 +168,39 @@ class FrozenTeacher:
     @torch.no_grad()
     def training_outputs(self, images: Tensor, features: bool = False) -> tuple[Tensor, Tensor | None]:
         """(B, C) logits of a batch and, where wanted, its (B, D) features; counts each example in ``forwards``."""
-        self.forwards += len(images)
-        self.model.train(self.mode == "train")
         if self.mode == "train":
+            self.forwards += len(images)
+            self.model.train()
             return self._outputs(images, features)
-        return self._padded(images, features)
+        return self.outputs(images, features)
+
+    @torch.no_grad()
+    def outputs(self, images: Tensor, features: bool = False) -> tuple[Tensor, Tensor | None]:
+        """As ``training_outputs``, with running statistics whatever the mode, in batches of one size.
+
+        Always from a fresh buffer of one layout, the last batch padded with zeros, so that neither the number of
+        examples nor their places nor how they lie in memory changes a bit.
+        """
+        self.forwards += len(images)
+        self.model.eval()
+        logits, seen = [], []
+        for part in torch.split(images, self.batch):
+            shape = (self.batch, *part.shape[1:])
+            padded = torch.empty(shape, dtype=part.dtype, device=part.device, memory_format=torch.channels_last)
+            padded[: len(part)] = part
+            padded[len(part) :] = 0
+            of_part, features_of_part = self._outputs(padded, features)
+            logits.append(of_part[: len(part)])
+            if features_of_part is not None:
+                seen.append(features_of_part[: len(part)])
+        return torch.cat(logits), torch.cat(seen) if seen else None
 
     @torch.no_grad()
     def validation_logits(self) -> Tensor:
         """(N, C) logits of the plain validation pictures, in eval mode, computed once."""
         if self._validation_logits is None:
-            self.model.eval()
             rows = torch.arange(len(self._validation), device=self._validation.labels.device)
-            batches = [self._padded(self._validation.views.plain(b))[0] for b in torch.split(rows, TEACHER_BATCH)]
+            batches = [self.outputs(self._validation.views.plain(b))[0] for b in torch.split(rows, self.batch)]
             self._validation_logits = torch.cat(batches)
         return self._validation_logits
 
@@ -182,19 +209,3 @@ class FrozenTeacher:
             return self.model(images).float(), None
         logits, seen = with_features(self.model, images)
         return logits.float(), seen.float()
-
-    def _padded(self, images: Tensor, features: bool = False) -> tuple[Tensor, Tensor | None]:
-        """Outputs computed in batches of TEACHER_BATCH, the last one padded with zeros.
-
-        Always from a fresh buffer of one layout, so that neither the number of examples nor how they lie in memory
-        changes a bit.
-        """
-        logits, seen = [], []
-        for batch in torch.split(images, TEACHER_BATCH):
-            padded = torch.zeros((TEACHER_BATCH, *batch.shape[1:]), dtype=batch.dtype, device=batch.device)
-            padded[: len(batch)] = batch
-            of_batch, features_of_batch = self._outputs(padded, features)
-            logits.append(of_batch[: len(batch)])
-            if features_of_batch is not None:
-                seen.append(features_of_batch[: len(batch)])
-        return torch.cat(logits), torch.cat(seen) if seen else None

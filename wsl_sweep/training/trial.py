@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,16 @@ from wsl_sweep.data import VisionData, load
 from wsl_sweep.data.dataset import Part, load_test
 from wsl_sweep.data.streams import stream_seed
 from wsl_sweep.distill import Objective, Step, StepTerms, smoothed_cross_entropy
-from wsl_sweep.errors import WslSweepError
+from wsl_sweep.errors import TrialError, WslSweepError
 from wsl_sweep.files import file_digest
 from wsl_sweep.models import build
 from wsl_sweep.spec.identity import teacher_identity
-from wsl_sweep.training.device import pick_device, prepare_process
-from wsl_sweep.training.fingerprint import library_versions
+from wsl_sweep.training.bank import BankSettings
+from wsl_sweep.training.device import as_computed, pick_device, prepare_process
+from wsl_sweep.training.fingerprint import library_versions, source_of
 from wsl_sweep.training.loop import Row, predict, train_epochs
 from wsl_sweep.training.metrics import classification_metrics
+from wsl_sweep.training.supply import TeacherSupply, supply_for
 from wsl_sweep.training.teachers import FrozenTeacher, TeacherStore
 from wsl_sweep.training.weights import build_with_seed, load_into, save_tensors
 
@@ -42,11 +44,15 @@ class Job:
         config: the resolved configuration, nested, as far as it is read; ``precision`` is settled.
         part: what the student, and its teacher, train on.
         threads: torch's threads, the trial's CPUs.
+        bank: what the sweep says of the logit bank.
+        gpu: the part of a GPU's memory that it may take.
     """
 
     config: dict[str, Any]
     part: Part = "train"
     threads: int = 1
+    bank: BankSettings = field(default_factory=BankSettings)
+    gpu: float = 1.0
 
     @property
     def seed(self) -> int:
@@ -72,11 +78,11 @@ def train_teacher(
     teacher_id, identity = named
 
     def train() -> tuple[nn.Module, dict[str, Any]]:
-        prepare_process(job.threads)
+        prepare_process(job.threads, job.gpu)
         device = pick_device()
         config, dataset = identity["teacher"], job.config["dataset"]
         data = load(dataset, job.part, device)
-        model = _fresh(config["model"], data, config["seed"], "teacher").to(device)
+        model = as_computed(_fresh(config["model"], data, config["seed"], "teacher").to(device))
 
         def step_loss(step: Step) -> StepTerms:
             loss = smoothed_cross_entropy(
@@ -92,6 +98,7 @@ def train_teacher(
             optimizer=config["optimizer"],
             schedule=config["schedule"],
             seed=stream_seed(config["seed"], "teacher"),
+            graphs=lambda epoch: True,
             check=check,
             section="teacher.",
         ):
@@ -119,7 +126,7 @@ class TrialTraining:
     """One trial, epoch by epoch.
 
     Iterate over it for the rows of metrics; after the last row, and before it is handed out to anybody who may end
-    the process, ``save`` writes the student and its validation logits.
+    the process, ``save`` writes the student and its validation logits. ``close`` gives the logit bank back.
 
     Args:
         job: what to train.
@@ -138,14 +145,14 @@ class TrialTraining:
     ) -> None:
         self.job = job
         card = train_teacher(job, store, on_epoch=on_teacher_epoch, check=check)
-        prepare_process(job.threads)
+        prepare_process(job.threads, job.gpu)
         self.device = pick_device()
         self.data = load(job.config["dataset"], job.part, self.device)
-        self.teacher, self.teacher_digest = self._load_teacher(store, card)
-        self.student = _fresh(job.config["student"]["model"], self.data, job.seed, "initialisation")
-        self.student.to(self.device)
         self._objective = Objective(job.config["distillation"])
         self._check = check
+        self.teacher, self.teacher_digest = self._supply(store, card)
+        student = _fresh(job.config["student"]["model"], self.data, job.seed, "initialisation")
+        self.student = as_computed(student.to(self.device))
 
     @property
     def epochs(self) -> int:
@@ -163,8 +170,27 @@ class TrialTraining:
             precision=self.job.config["precision"],
             teacher=self.teacher,
             features=self._objective.needs_features,
+            draws=self._objective.draws,
+            graphs=self._objective.settled,
             check=self._check,
         )
+
+    def __enter__(self) -> TrialTraining:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Gives the logit bank back; ``teacher_facts`` stay."""
+        if self.teacher is not None:
+            self.teacher.close()
+
+    def teacher_facts(self) -> dict[str, Any] | None:
+        """How often the teacher ran for this trial: ``computed`` and ``found`` pictures, ``notes``; or None."""
+        if self.teacher is None:
+            return None
+        return {"computed": self.teacher.computed, "found": self.teacher.found, "notes": list(self.teacher.notes)}
 
     def save(self, folder: Path) -> None:
         """Writes ``student.safetensors`` and ``validation_logits.safetensors`` (logits, labels, ids)."""
@@ -176,18 +202,41 @@ class TrialTraining:
             {"logits": logits, "labels": validation.labels, "ids": validation.ids},
         )
 
-    def _load_teacher(
-        self, store: TeacherStore, card: dict[str, Any] | None
-    ) -> tuple[FrozenTeacher | None, str | None]:
+    def _supply(self, store: TeacherStore, card: dict[str, Any] | None) -> tuple[TeacherSupply | None, str | None]:
         named = self.job.teacher()
         if named is None:
             return None, None
         config = self.job.config["teacher"]
         path = Path(config["checkpoint"]) if config.get("checkpoint") else store.weights(named[0])
-        model = build(config["model"], self.data.num_classes, self.data.in_channels)
-        teacher = FrozenTeacher.load(model, path, config["model"], self.data.validation, config["mode"])
-        teacher.validation_logits()  # now: in train mode its running statistics will drift
-        return teacher, card["sha256"] if card else file_digest(path)
+        digest = card["sha256"] if card else _digest(path)
+
+        def make_teacher() -> FrozenTeacher:
+            model = build(config["model"], self.data.num_classes, self.data.in_channels)
+            teacher = FrozenTeacher.load(model, path, config["model"], self.data.validation, config["mode"])
+            if _digest(path) != digest:  # what it says would be kept under another's name
+                raise TrialError(f"{path} changed while a trial that rests on it was running")
+            return teacher
+
+        return supply_for(
+            self.data,
+            make_teacher,
+            {"model": config["model"], "weights": digest, "own_code": source_of(config["model"])},
+            label_noise=float(self.job.config["dataset"]["label_noise"]),
+            features=self._objective.needs_features,
+            by_batch=config["mode"] == "train",
+            precision=config.get("stored_precision", "float32"),
+            threads=self.job.threads,
+            settings=self.job.bank,
+            about={"teacher": named[0], "model": config["model"], "dataset": self.job.config["dataset"]["name"]},
+            check=self._check,
+        ), digest
+
+
+def _digest(path: Path) -> str:
+    try:
+        return file_digest(path)
+    except OSError as error:
+        raise WslSweepError(f"{path}: {error.strerror or error}") from error
 
 
 def _fresh(name: str, data: VisionData, seed: int, purpose: str) -> nn.Module:
@@ -207,13 +256,13 @@ def evaluate_on_test(job: Job, folder: Path) -> dict[str, float]:
 
     Writes ``test_logits.safetensors`` beside the student. Nothing else in this package reads the test part.
     """
-    prepare_process(job.threads)
+    prepare_process(job.threads, job.gpu)
     device = pick_device()
     test = load_test(job.config["dataset"], device)
     if len(test) == 0:
         raise WslSweepError("the data set has no test part")
     data = load(job.config["dataset"], job.part, device)
-    student = load_student(job, folder, data.num_classes, data.in_channels).to(device)
+    student = as_computed(load_student(job, folder, data.num_classes, data.in_channels).to(device))
     logits = predict(student, test)
     save_tensors(folder / "test_logits.safetensors", {"logits": logits, "labels": test.labels, "ids": test.ids})
     return classification_metrics(logits, test.labels, "test")

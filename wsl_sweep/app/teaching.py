@@ -1,0 +1,133 @@
+"""What a sweep will ask of its teachers' logit banks, and the banks of this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from wsl_sweep.errors import WslSweepError
+from wsl_sweep.spec.spec import Spec
+from wsl_sweep.spec.world import ASKED, World, assignments
+
+AT_EVERY_STEP = "the teacher runs at every step"
+
+
+def bank_settings(spec: Spec, world: World, use: bool = True) -> dict[str, Any]:
+    """The fields of ``training.BankSettings`` for a sweep.
+
+    Args:
+        spec: what is asked for; where it does not say whether features are kept, they are if a method reads them.
+        world: which methods do.
+        use: False for ``--no-bank``.
+    """
+    section = spec.bank
+    wanted = bool(_readers(spec, world)["features"]) if section.features is None else section.features
+    return {"use": section.use and use, "features": wanted, "limit_gb": section.limit_gb}
+
+
+def bank_notes(spec: Spec, world: World, use: bool = True) -> list[str]:
+    """What a user should know of the bank before a sweep starts: who cannot use it, and why."""
+    readers = _readers(spec, world)
+    if not any(readers.values()):
+        return []
+    if not (spec.bank.use and use):
+        return [f"the logit bank is off: {AT_EVERY_STEP}"]
+    notes = []
+    if readers["by batch"]:
+        notes.append(
+            f"teacher.mode train makes a teacher's outputs depend on the whole batch, so the logit bank cannot keep "
+            f"them: {AT_EVERY_STEP} of {', '.join(readers['by batch'])}"
+        )
+    if readers["features"]:
+        named = ", ".join(readers["features"])
+        if spec.bank.features is False:
+            notes.append(f"bank.features is false, and {named} read the teacher's features: {AT_EVERY_STEP} of these")
+        else:
+            notes.append(f"the logit bank keeps the teacher's features too, which {named} read")
+    return notes
+
+
+def _readers(spec: Spec, world: World) -> dict[str, list[str]]:
+    """Names of arms, variants and baselines by how they use their teacher: logits, features, or batch by batch."""
+    found: dict[str, dict[str, None]] = {"logits": {}, "features": {}, "by batch": {}}
+    for owner, overrides, params in assignments(spec, (*ASKED, "teacher.mode")):
+        flat = spec.flat_config(overrides, params)
+        method = str(flat["distillation.method"])
+        if method == "none":
+            continue
+        name = owner[1] if owner else method
+        if flat.get("teacher.mode") == "train":
+            found["by batch"][name] = None
+        elif world.needs_features(method):
+            found["features"][name] = None
+        else:
+            found["logits"][name] = None
+    return {use: list(names) for use, names in found.items()}
+
+
+def banks() -> list[dict[str, Any]]:
+    """The logit banks of this machine as plain data, the one used last first."""
+    from wsl_sweep.training.bank import list_banks
+
+    return [entry.to_json() for entry in list_banks()]
+
+
+def prune(keys: Sequence[str], everything: bool, unused_days: float | None) -> tuple[int, int, list[str]]:
+    """Deletes banks; returns how many, the bytes that this frees, and the keys of those that are in use.
+
+    Raises WslSweepError: nothing says which ones, or there is none of a name.
+    """
+    from wsl_sweep.training.bank import list_banks, prune_banks
+
+    if not keys and not everything and unused_days is None:
+        raise WslSweepError("say which: keys of wsl-sweep bank list, --unused-days N, or --all")
+    known = [entry.key for entry in list_banks()]
+    for key in keys:
+        if not any(one.startswith(key) for one in known):
+            raise WslSweepError(f"there is no bank {key}; see wsl-sweep bank list")
+    return prune_banks(set(keys) or None, unused_days or 0.0)
+
+
+def auto_precision(spec: Spec, device_kind: str) -> dict[str, Mapping[str, Any]]:
+    """Student's model → a resolved configuration to measure ``precision: auto`` with, of those that ask for it."""
+    asked: dict[str, Mapping[str, Any]] = {}
+    paths = (*ASKED, "precision", "schedule.batch_size")
+    for _, overrides, params in assignments(spec, paths):
+        if spec.asks_for_auto(overrides, params, device_kind):
+            config = spec.config(overrides, params, device_kind=device_kind)
+            asked.setdefault(config["student"]["model"], config)
+    return asked
+
+
+def precision_notes(measured: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What ``precision: auto`` came to, in words."""
+    return [
+        f"precision auto: {found['chosen']} for {model} (a step takes {1e3 * found['float32']:.3g} ms in float32, "
+        f"{1e3 * found['bfloat16']:.3g} ms in bfloat16)"
+        for model, found in measured.items()
+    ]
+
+
+def measure_here(
+    asked: Mapping[str, Mapping[str, Any]], threads: int, folders: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """Measures on this machine, in a process of its own: the driver takes no GPU's memory and keeps its threads."""
+    if not asked:
+        return {}
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+    from concurrent.futures.process import BrokenProcessPool
+
+    from wsl_sweep.training.precision import choose_precision, measure_precision
+
+    found: dict[str, dict[str, Any]] = {}
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        for model, config in asked.items():
+            try:
+                seconds = process.submit(measure_precision, config, threads, list(folders)).result()
+            except BrokenProcessPool as error:
+                raise WslSweepError(
+                    f"the process that measured precision: auto for {model} died (memory?); set precision to float32"
+                ) from error
+            found[model] = {**seconds, "chosen": choose_precision(seconds)}
+    return found

@@ -1,0 +1,355 @@
+"""The logit bank: what teachers said of (example, view), kept on this machine for every later trial.
+
+Raw teacher logits do not depend on temperature, alpha, weighting or dropping, and views are finitely many: so a teacher
+needs to look at each picture once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wsl_sweep.data import VisionData
+from wsl_sweep.errors import TrialError
+from wsl_sweep.files import write_json
+from wsl_sweep.paths import bank_folder
+from wsl_sweep.spec.identity import short_hash
+from wsl_sweep.training.fingerprint import teacher_code_digest
+from wsl_sweep.training.records import RecordFile, Usage
+
+FORMAT = 1
+GIGABYTE = 10**9
+FREE_BYTES = GIGABYTE
+"""The bank leaves this much of a disk to others."""
+
+WITH_FEATURES = "-features"
+"""How the names of banks end that hold features too."""
+
+_SMALLEST_HALF = -65504.0
+
+
+@dataclass(frozen=True)
+class BankSettings:
+    """What a sweep's file says of the bank.
+
+    Attributes:
+        use: whether there is one.
+        features: whether the teacher's features are kept beside its logits.
+        limit_gb: how much all banks of this machine may take together, in 10⁹ bytes.
+    """
+
+    use: bool = True
+    features: bool = False
+    limit_gb: float = 50.0
+
+
+@dataclass(frozen=True)
+class TeacherOutputs:
+    """What a teacher says of some examples.
+
+    Attributes:
+        logits: (N, C) float32.
+        cross_entropy: (N,) float32 with the training labels, in nats; None where it is not kept.
+        features: (N, D) float32, or None where they were not asked for.
+    """
+
+    logits: Tensor
+    cross_entropy: Tensor | None = None
+    features: Tensor | None = None
+
+    def part(self, start: int, stop: int) -> TeacherOutputs:
+        """Those of the examples from ``start`` to before ``stop``."""
+        return TeacherOutputs(*(None if one is None else one[start:stop] for one in vars(self).values()))  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How outputs lie in a row: the largest logit, the cross-entropy, the logits, the features; 32-bit words.
+
+    In float16 a logit is kept by its distance from the largest one, which itself stays in float32: near the largest
+    logit, where probabilities are, float16 has its finest steps.
+
+    Attributes:
+        classes: C.
+        features: D, or 0.
+        precision: ``float32``, in which logits are kept bit by bit, or ``float16``. Features are float32.
+    """
+
+    classes: int
+    features: int = 0
+    precision: str = "float32"
+
+    @property
+    def logit_words(self) -> int:
+        """32-bit words of the logits."""
+        return self.classes if self.precision == "float32" else (self.classes + 1) // 2
+
+    @property
+    def words(self) -> int:
+        """32-bit words of a row."""
+        return 2 + self.logit_words + self.features
+
+    def encode(self, outputs: TeacherOutputs) -> Tensor:
+        """(N, words) int32 rows of N outputs, on their device."""
+        logits = outputs.logits.contiguous()
+        largest = logits.amax(dim=1, keepdim=True)
+        if self.precision == "float16":
+            below = (logits - largest).clamp(min=_SMALLEST_HALF).to(torch.float16)
+            logits = torch.nn.functional.pad(below, (0, 2 * self.logit_words - self.classes))
+        assert outputs.cross_entropy is not None
+        parts = [largest, outputs.cross_entropy.unsqueeze(1), logits]
+        if self.features:
+            assert outputs.features is not None
+            parts.append(outputs.features)
+        return torch.cat([part.contiguous().view(torch.int32) for part in parts], dim=1)
+
+    def decode(self, rows: Tensor) -> TeacherOutputs:
+        """Outputs from (N, words) int32 rows, on their device."""
+        largest, cross_entropy = rows[:, :2].contiguous().view(torch.float32).unbind(dim=1)
+        words = rows[:, 2 : 2 + self.logit_words].contiguous()
+        if self.precision == "float16":
+            logits = words.view(torch.float16)[:, : self.classes].float() + largest.unsqueeze(1)
+        else:
+            logits = words.view(torch.float32)
+        features = rows[:, 2 + self.logit_words :].contiguous().view(torch.float32) if self.features else None
+        return TeacherOutputs(logits, cross_entropy.contiguous(), features)
+
+
+def bank_identity(
+    data: VisionData, label_noise: float, teacher: Mapping[str, Any], device: str, threads: int, batch: int
+) -> dict[str, Any]:
+    """Everything that a stored output's bits depend on; a bank is named by the hash of it.
+
+    Args:
+        data: whose examples and views.
+        label_noise: of its training labels, to which the stored cross-entropy belongs.
+        teacher: ``model``, ``weights`` (their SHA-256) and ``own_code`` (of a user's own model).
+        device: that the teacher runs on.
+        threads: torch's.
+        batch: the size of the teacher's batches.
+    """
+    kind = torch.device(device).type
+    return {
+        "format": FORMAT,
+        "teacher": dict(teacher),
+        "data": data.source,
+        "label_noise": label_noise,
+        "views": data.train.views.facts(),
+        "torch": torch.__version__,
+        "device": torch.cuda.get_device_name() if kind == "cuda" else torch.backends.cpu.get_cpu_capability(),
+        "threads": threads,
+        "memory_format": "channels_last",
+        "batch": batch,
+        "code": teacher_code_digest(),
+    }
+
+
+class LogitBank:
+    """The outputs of one teacher on one data set's views.
+
+    Args:
+        identity: see ``bank_identity``.
+        cells: examples of the data set times views.
+        classes: of the logits.
+        features: of the teacher, to be kept too; 0 for none.
+        precision: of the kept logits: ``float32`` or ``float16``.
+        settings: of the sweep.
+        about: what people should read of it: names of model and data set.
+
+    Raises:
+        TrialError: the bank's folder cannot be written, or its disk is full.
+    """
+
+    def __init__(
+        self,
+        identity: Mapping[str, Any],
+        cells: int,
+        classes: int,
+        *,
+        features: int = 0,
+        precision: str = "float32",
+        settings: BankSettings = BankSettings(),
+        about: Mapping[str, Any] | None = None,
+    ) -> None:
+        root = bank_folder()
+        whole = {**identity, "precision": precision}
+        self.layout = Layout(classes, features, precision)
+        self.key = short_hash(whole) + (WITH_FEATURES if features else "")
+        self.folder = root / self.key
+        self.settings = settings
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o755)
+            room = _room(root, self.folder, settings.limit_gb)
+            self.records = RecordFile(self.folder, cells, self.layout.words, room)
+            if not (self.folder / "card.json").exists():
+                card = {"identity": whole, "about": dict(about or {}), "layout": vars(self.layout), "cells": cells}
+                write_json(self.folder / "card.json", card)
+            else:
+                os.utime(self.folder / "card.json")  # last used now
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else None
+            raise TrialError(f"{self.folder}: {reason or error}") from error
+
+    def why_full(self) -> str:
+        """What to tell a user whose bank takes no more."""
+        return (
+            f"the logit bank takes no more rows (bank.limit_gb is {self.settings.limit_gb:g}, and "
+            f"{FREE_BYTES / GIGABYTE:g} GB of a disk stay free): the teacher computes what it does not hold, at every "
+            f"epoch; raise the limit, or make room: wsl-sweep bank prune ({self.folder.parent})"
+        )
+
+    def close(self) -> None:
+        """Lets go of the files."""
+        self.records.close()
+
+
+def open_bank(
+    identity: Mapping[str, Any],
+    cells: int,
+    classes: int,
+    *,
+    features: int = 0,
+    precision: str = "float32",
+    settings: BankSettings = BankSettings(),
+    about: Mapping[str, Any] | None = None,
+) -> LogitBank:
+    """The bank of an identity: where there is one with features, it serves also those who do not read them.
+
+    Arguments and errors as ``LogitBank``.
+    """
+    if not features:
+        key = short_hash({**identity, "precision": precision}) + WITH_FEATURES
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            features = int(json.loads((bank_folder() / key / "card.json").read_text())["layout"]["features"])
+    return LogitBank(identity, cells, classes, features=features, precision=precision, settings=settings, about=about)
+
+
+def _room(root: Path, own: Path, limit_gb: float) -> int:
+    """Bytes that one bank's rows may take: what the others and the disk leave."""
+    others = sum(_bytes(folder) for folder in root.iterdir() if folder.is_dir() and folder != own)
+    free = shutil.disk_usage(root).free + _bytes(own) - FREE_BYTES
+    return max(0, min(int(limit_gb * GIGABYTE) - others, free))
+
+
+def _bytes(folder: Path) -> int:
+    total = 0
+    with contextlib.suppress(OSError):
+        total = sum(entry.stat().st_blocks * 512 for entry in folder.iterdir())
+    return total
+
+
+@dataclass(frozen=True)
+class BankEntry:
+    """One bank of this machine, as ``wsl-sweep bank`` shows it.
+
+    Attributes:
+        key: its folder's name.
+        about: model, teacher and data set.
+        identity: what it is named by.
+        usage: rows, bytes, and how often it was of use.
+        last_used: seconds since 1970.
+        in_use: whether a living process has it open.
+    """
+
+    key: str
+    about: Mapping[str, Any]
+    identity: Mapping[str, Any]
+    usage: Usage
+    last_used: float
+    in_use: bool
+
+    @property
+    def hit_rate(self) -> float | None:
+        """Outputs that were found, of those that were asked for; None before anybody has asked."""
+        asked = self.usage.found + self.usage.computed
+        return self.usage.found / asked if asked else None
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data."""
+        return {
+            "key": self.key,
+            **self.about,
+            "rows": self.usage.rows,
+            "cells": self.usage.cells,
+            "bytes": self.usage.bytes,
+            "found": self.usage.found,
+            "computed": self.usage.computed,
+            "hit_rate": self.hit_rate,
+            "last_used": self.last_used,
+            "in_use": self.in_use,
+            "identity": dict(self.identity),
+        }
+
+
+def list_banks() -> list[BankEntry]:
+    """The banks of this machine, the one used last first."""
+    root = bank_folder()
+    found = [_entry(folder) for folder in root.iterdir()] if root.is_dir() else []
+    return sorted((one for one in found if one is not None), key=lambda one: -one.last_used)
+
+
+def _entry(folder: Path) -> BankEntry | None:
+    try:
+        card = json.loads((folder / "card.json").read_text())
+        index = RecordFile.peek(folder, int(card["cells"]))
+        return BankEntry(
+            folder.name,
+            card["about"],
+            card["identity"],
+            index,
+            (folder / "card.json").stat().st_mtime,
+            _in_use(folder),
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _in_use(folder: Path) -> bool:
+    """Whether a living process holds one of the owners' files."""
+    for path in folder.glob("owner-*"):
+        with contextlib.suppress(FileNotFoundError), path.open("r+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                return True
+    return False
+
+
+def prune_banks(keys: set[str] | None = None, unused_days: float = 0.0) -> tuple[int, int, list[str]]:
+    """Deletes banks that no process has open.
+
+    Args:
+        keys: which ones (how their names begin); None for all.
+        unused_days: only those that were not opened for so long.
+
+    Returns:
+        How many were deleted, the bytes that this frees, and the keys of those left because they are in use.
+
+    Raises TrialError where one cannot be deleted.
+    """
+    deleted, freed, left = 0, 0, []
+    root = bank_folder()
+    for entry in list_banks():
+        named = keys is None or any(entry.key.startswith(key) for key in keys)
+        if not named or time.time() - entry.last_used < unused_days * 86400:
+            continue
+        if entry.in_use:
+            left.append(entry.key)
+            continue
+        try:
+            shutil.rmtree(root / entry.key)
+        except OSError as error:
+            raise TrialError(f"cannot delete {root / entry.key}: {error.strerror or error}") from error
+        deleted, freed = deleted + 1, freed + entry.usage.bytes
+    return deleted, freed, left

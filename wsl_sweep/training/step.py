@@ -1,0 +1,258 @@
+"""One step of a training: forward, loss, backward, update; on a GPU as a CUDA graph where that pays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from wsl_sweep.distill import Step, StepTerms
+from wsl_sweep.models import with_features
+from wsl_sweep.training.device import autocast
+
+StepLoss = Callable[[Step], StepTerms]
+
+WARM_UP_STEPS = 3
+"""Steps before a graph is captured, on a stream of their own, as CUDA graphs ask for."""
+
+GRAPH_STEPS = 200
+"""A training of fewer steps gains less by a graph than its capture costs."""
+
+SUMS = 5
+"""Over an epoch: loss, examples right, w, regularization samples, examples."""
+
+
+@dataclass(frozen=True)
+class StepInputs:
+    """What a step computes with, on the model's device.
+
+    Attributes:
+        images: (B, C, H, W).
+        labels: (B,).
+        teacher_logits: (B, C), or None without a teacher.
+        teacher_cross_entropy: (B,), or None where the loss computes it.
+        teacher_features: (B, E), or None.
+        keeping: (B,) in [0, 1), the draws of the probabilistic dropping; None where nothing is dropped.
+        permuting: (B,) a permutation; None where nothing is permuted.
+        epoch: counted from 1.
+        epochs: how many are planned.
+    """
+
+    images: Tensor
+    labels: Tensor
+    teacher_logits: Tensor | None = None
+    teacher_cross_entropy: Tensor | None = None
+    teacher_features: Tensor | None = None
+    keeping: Tensor | None = None
+    permuting: Tensor | None = None
+    epoch: int = 1
+    epochs: int = 1
+
+    def tensors(self) -> list[Tensor]:
+        """Those that are there, in a fixed order."""
+        values = (getattr(self, field.name) for field in fields(self))
+        return [value for value in values if isinstance(value, Tensor)]
+
+    def copied(self) -> StepInputs:
+        """The same in memory of its own."""
+        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        values |= {name: _clone(one) for name, one in values.items() if isinstance(one, Tensor)}
+        return StepInputs(**values)
+
+
+class Replay(Protocol):
+    """A recorded step that runs again on what lies in its inputs' memory."""
+
+    def replay(self) -> None:
+        """Runs it."""
+
+
+Record = Callable[[Callable[[], StepTerms]], tuple[Replay, StepTerms]]
+"""Records a step without running it; returns it with the terms that each replay writes anew."""
+
+
+class StepRunner:
+    """Runs the steps of one training and keeps the sums of an epoch; nothing is copied to the host.
+
+    Args:
+        model: in train mode.
+        step_loss: what is minimised.
+        optimizer: of the model's parameters.
+        precision: of the forward pass: ``float32`` or ``bfloat16``.
+        features: whether ``step_loss`` reads features.
+        graphs: whether a step of an epoch (counted from 1) may be recorded: it must compute the same from then on.
+        record: how it is recorded; by default as a CUDA graph on a GPU, and not at all elsewhere.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        step_loss: StepLoss,
+        optimizer: torch.optim.Optimizer,
+        *,
+        precision: str = "float32",
+        features: bool = False,
+        graphs: Callable[[int], bool] = lambda epoch: False,
+        record: Record | None = None,
+    ) -> None:
+        self.model, self.step_loss, self.optimizer = model, step_loss, optimizer
+        self.device = next(model.parameters()).device
+        self.sums = torch.zeros(SUMS, dtype=torch.float64, device=self.device)
+        self.has_weights = self.has_regularization = False
+        self.why_no_graph: str | None = None
+        self._precision, self._features, self._graphs = precision, features, graphs
+        self._record = record or (_cuda_graph if self.device.type == "cuda" else None)
+        self._warm = 0
+        self._replay: Replay | None = None
+        self._fixed: StepInputs | None = None
+        self._stream: Any = torch.cuda.Stream() if self.device.type == "cuda" else None  # type: ignore[no-untyped-call]
+
+    def begin_epoch(self) -> None:
+        """Sets the sums to zero."""
+        self.sums.zero_()
+
+    def __call__(self, inputs: StepInputs, lr: float) -> None:
+        """One step with a learning rate."""
+        for group in self.optimizer.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(lr)
+            else:
+                group["lr"] = lr
+        if self._record is None or not self._graphs(inputs.epoch):
+            self._run(inputs)
+        elif self._replay is not None:
+            self._again(inputs)
+        elif self._warm < WARM_UP_STEPS:
+            self._warm += 1
+            self._aside(inputs)
+        else:
+            self._first_recorded(inputs)
+
+    def _run(self, inputs: StepInputs) -> StepTerms:
+        self.optimizer.zero_grad(set_to_none=True)
+        terms = self._compute(inputs)
+        self.has_weights = terms.weights is not None
+        self.has_regularization = terms.regularization_samples is not None
+        return terms
+
+    def _compute(self, inputs: StepInputs) -> StepTerms:
+        with autocast(str(self.device), self._precision):
+            if self._features:
+                logits, own = with_features(self.model, inputs.images)
+            else:
+                logits, own = self.model(inputs.images), None
+        terms = self.step_loss(
+            Step(
+                logits=logits.float(),
+                labels=inputs.labels,
+                teacher_logits=inputs.teacher_logits,
+                features=own,
+                teacher_features=inputs.teacher_features,
+                epoch=inputs.epoch,
+                epochs=inputs.epochs,
+                keeping=inputs.keeping,
+                permuting=inputs.permuting,
+                teacher_cross_entropy=inputs.teacher_cross_entropy,
+            )
+        )
+        terms.loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        self.sums += _sums(terms, logits, inputs.labels)
+        return terms
+
+    # --- recorded steps ------------------------------------------------------------------------------------------
+
+    def _aside(self, inputs: StepInputs) -> None:
+        if self._stream is None:
+            self._run(inputs)
+            return
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
+            self._run(inputs)
+        torch.cuda.current_stream().wait_stream(self._stream)
+
+    def _again(self, inputs: StepInputs) -> None:
+        assert self._replay is not None
+        assert self._fixed is not None
+        fixed, new = self._fixed.tensors(), inputs.tensors()
+        if [one.shape for one in fixed] != [one.shape for one in new]:
+            self._run(inputs)  # the last, smaller batch of an epoch
+            return
+        for place, value in zip(fixed, new, strict=True):
+            place.copy_(value)
+        self._replay.replay()
+
+    def _first_recorded(self, inputs: StepInputs) -> None:
+        """Records this step, and takes the record only if it does what the step itself does."""
+        assert self._record is not None
+        before = self._state()
+        self._aside(inputs)
+        after = self._state()
+        try:
+            _restore(self._memory(), before)
+            self.optimizer.zero_grad(set_to_none=True)
+            fixed = inputs.copied()
+            replay, _ = self._record(lambda: self._compute(fixed))
+            replay.replay()
+            if not all(_alike(one, other) for one, other in zip(self._memory(), after, strict=True)):
+                raise RuntimeError("a replayed step differs from the step")
+        except Exception as error:  # what cannot be recorded says so in many ways
+            _restore(self._memory(), after)
+            self.optimizer.zero_grad(set_to_none=True)
+            self._record = None
+            lines = str(error).strip().splitlines()
+            self.why_no_graph = f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+            return
+        self._replay, self._fixed = replay, fixed
+
+    def _memory(self) -> list[Tensor]:
+        """What a step changes."""
+        states = [value for state in self.optimizer.state.values() for value in state.values()]
+        tensors = [value for value in states if isinstance(value, Tensor)]
+        return [*self.model.parameters(), *self.model.buffers(), *tensors, self.sums]
+
+    @torch.no_grad()
+    def _state(self) -> list[Tensor]:
+        return [_clone(one) for one in self._memory()]
+
+
+def _clone(tensor: Tensor) -> Tensor:
+    return tensor.detach().clone(memory_format=torch.preserve_format)
+
+
+@torch.no_grad()
+def _restore(memory: Sequence[Tensor], state: Sequence[Tensor]) -> None:
+    for place, value in zip(memory, state, strict=True):
+        place.copy_(value)
+
+
+@torch.no_grad()
+def _alike(one: Tensor, other: Tensor) -> bool:
+    one, other = one.double(), other.double()
+    scale = other.abs().max() if other.numel() else other.new_zeros(())
+    return bool(((one - other).abs() <= 1e-3 * scale + 1e-6).all())
+
+
+def _cuda_graph(run: Callable[[], StepTerms]) -> tuple[Any, StepTerms]:
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        terms = run()
+    return graph, terms
+
+
+def _sums(terms: StepTerms, logits: Tensor, labels: Tensor) -> Tensor:
+    with torch.no_grad():
+        none = terms.loss.new_zeros(())
+        return torch.stack(
+            [
+                terms.loss.detach() * len(labels),
+                (logits.argmax(dim=1) == labels).sum(),
+                none if terms.weights is None else terms.weights.sum(),
+                none if terms.regularization_samples is None else terms.regularization_samples.sum(),
+                none + len(labels),
+            ]
+        ).to(torch.float64)

@@ -1,0 +1,261 @@
+"""What a student gets from its teacher: from the bank where it is there, computed where it is not, each once."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wsl_sweep.data import VisionData
+from wsl_sweep.distill import label_cross_entropy
+from wsl_sweep.errors import TrialError
+from wsl_sweep.training.bank import BankSettings, Layout, LogitBank, TeacherOutputs, bank_identity, open_bank
+from wsl_sweep.training.records import Cells, Waiting, Words
+from wsl_sweep.training.teachers import FrozenTeacher, teacher_batch
+
+WINDOW = 4096
+"""Examples whose outputs are brought together: what is missing of them fills the teacher's batches."""
+
+
+class TeacherSupply:
+    """A teacher's outputs for the batches of a training and for the validation part.
+
+    Outputs are those of running statistics, in the teacher's own batches, rounded to the bank's precision whether they
+    come from it or not: so a trial's numbers do not depend on what the bank holds.
+
+    Args:
+        make_teacher: loads the teacher; called when the bank lacks something for the first time.
+        data: of the training.
+        layout: how outputs are kept; its features are those that the student reads, or more.
+        bank: where they are kept, or None.
+        by_batch: for ``teacher.mode: train``: training outputs are each batch's own and are never kept.
+        bank_for_training: False where the bank lacks the features that the student reads.
+        check: called between batches; what it raises ends the training.
+    """
+
+    def __init__(
+        self,
+        make_teacher: Callable[[], FrozenTeacher],
+        data: VisionData,
+        layout: Layout,
+        *,
+        bank: LogitBank | None = None,
+        by_batch: bool = False,
+        bank_for_training: bool = True,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.found = self.computed = self._missed = 0
+        self.notes: list[str] = []
+        self.window = 1 if by_batch else WINDOW
+        self._make_teacher, self._teacher = make_teacher, None if not by_batch else make_teacher()
+        self._data, self._layout, self._bank = data, layout, bank
+        self._by_batch, self._bank_for_training = by_batch, bank_for_training
+        self._check = check
+        self._batch = teacher_batch(data.train.labels.device)
+        self._train_ids = data.train.ids.cpu()
+        self._validation_logits: Tensor | None = None
+        if by_batch:
+            self.validation_logits()  # now: the teacher's running statistics will drift
+
+    @property
+    def teacher(self) -> FrozenTeacher:
+        """The teacher itself, loaded when it is needed."""
+        if self._teacher is None:
+            self._teacher = self._make_teacher()
+        return self._teacher
+
+    def outputs(self, rows: Tensor, views: Tensor) -> TeacherOutputs:
+        """Outputs for training examples ``rows`` (N,) in ``views`` (N,), both integers on the CPU."""
+        device = self._data.train.labels.device
+        if self._by_batch:
+            self.computed += len(rows)
+            pictures = self._data.train.views.take(rows.to(device), views.to(device))
+            logits, features = self.teacher.training_outputs(pictures, bool(self._layout.features))
+            return TeacherOutputs(logits, None, features)
+
+        ids = self._train_ids[rows]
+        bank = self._bank if self._bank_for_training else None
+        pictures_of = functools.partial(self._training_pictures, rows, views)
+        return self._bring(ids, ids * self._data.train.views.count + views, pictures_of, bank)
+
+    def validation_logits(self) -> Tensor:
+        """(N, C) logits of the whole validation part, its pictures as they are."""
+        if self._validation_logits is None:
+            views, ids, parts = self._data.train.views, self._data.validation.ids.cpu(), []
+            for rows in torch.split(torch.arange(len(ids)), WINDOW):
+                cells = ids[rows] * views.count + views.identity  # the training view that leaves a picture as it is
+                pictures_of = functools.partial(self._validation_pictures, rows)
+                parts.append(self._bring(ids[rows], cells, pictures_of, self._bank).logits)
+            self._validation_logits = torch.cat(parts)
+        return self._validation_logits
+
+    def close(self) -> None:
+        """Tells the bank what it was good for, and lets it go."""
+        if self._bank is not None:
+            self._bank.records.count(self.found, self._missed)
+            self._bank.close()
+            self._bank = None
+
+    # --- inside --------------------------------------------------------------------------------------------------
+
+    def _training_pictures(self, rows: Tensor, views: Tensor, some: Tensor) -> Tensor:
+        device = self._data.train.labels.device
+        return self._data.train.views.take(rows[some].to(device), views[some].to(device))
+
+    def _validation_pictures(self, rows: Tensor, some: Tensor) -> Tensor:
+        return self._data.validation.views.plain(rows[some].to(self._data.validation.labels.device))
+
+    def _bring(
+        self, ids: Tensor, cells: Tensor, pictures_of: Callable[[Tensor], Tensor], bank: LogitBank | None
+    ) -> TeacherOutputs:
+        """Outputs for examples ``ids`` at ``cells``; ``pictures_of`` gives the pictures of some of their places."""
+        layout = self._layout if bank is None else bank.layout
+        wanted, first, places = np.unique(cells.numpy(), return_index=True, return_inverse=True)
+
+        def compute(some: Cells) -> Words:
+            """(n, words) rows of cells, by number among ``wanted``."""
+            self._check()
+            chosen = torch.from_numpy(first[some])
+            self.computed += len(chosen)
+            return self._rows(pictures_of(chosen), ids[chosen], layout)
+
+        filled = self._compute_all(len(wanted), compute, layout) if bank is None else self._fill(wanted, compute, bank)
+        rows = torch.from_numpy(filled.view(np.int32)[places])
+        device = self._data.train.labels.device
+        if device.type == "cuda":
+            rows = rows.pin_memory()
+        return layout.decode(rows.to(device, non_blocking=True))
+
+    def _compute_all(self, count: int, compute: Callable[[Cells], Words], layout: Layout) -> Words:
+        rows: Words = np.empty((count, layout.words), dtype=np.uint32)
+        for start in range(0, count, self._batch):
+            some = np.arange(start, min(start + self._batch, count))
+            rows[some] = compute(some)
+        return rows
+
+    def _fill(self, wanted: Cells, compute: Callable[[Cells], Words], bank: LogitBank) -> Words:
+        """Rows of the wanted cells (each named once, ascending); what is missing is computed by whoever claims it."""
+        records = bank.records
+        rows, there = records.find(wanted)
+        rows = np.ascontiguousarray(rows)
+        before, self.found = self.computed, self.found + int(there.sum())
+        waiting = Waiting()
+        while not there.all():
+            missing = np.flatnonzero(~there)
+            if records.full:
+                self._note(bank.why_full())
+                for start in range(0, len(missing), self._batch):
+                    some = missing[start : start + self._batch]
+                    rows[some] = compute(some)
+                break
+            claimed = records.claim(wanted[missing], self._batch)
+            if len(claimed):
+                some = np.searchsorted(wanted, claimed)
+                try:
+                    rows[some] = compute(some)
+                    records.put(claimed, rows[some])
+                except BaseException:
+                    records.release(claimed)
+                    raise
+                there[some] = True
+                waiting.progress()
+                continue
+            self._check()
+            records.wait(wanted[missing], waiting)
+            others, come = records.find(wanted[missing])
+            if come.any():
+                rows[missing[come]], there[missing[come]] = others[come], True
+                self.found += int(come.sum())
+                waiting.progress()
+        self._missed += self.computed - before
+        return rows
+
+    def _rows(self, pictures: Tensor, ids: Tensor, layout: Layout) -> Words:
+        """(n, words) rows of at most a batch of pictures."""
+        logits, features = self.teacher.outputs(pictures, bool(layout.features))
+        # In the shape of a whole batch too: sums over classes may be grouped by it.
+        padded = torch.zeros((self._batch, logits.shape[1]), device=logits.device)
+        padded[: len(logits)] = logits
+        labels = torch.zeros(self._batch, dtype=torch.int64, device=logits.device)
+        labels[: len(ids)] = self._data.all_labels[ids.to(logits.device)]
+        cross_entropy = label_cross_entropy(padded, labels)[: len(logits)]
+        encoded = layout.encode(TeacherOutputs(logits, cross_entropy, features))
+        return encoded.cpu().numpy().view(np.uint32)
+
+    def _note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
+
+
+def supply_for(
+    data: VisionData,
+    make_teacher: Callable[[], FrozenTeacher],
+    teacher: Mapping[str, Any],
+    *,
+    label_noise: float = 0.0,
+    features: bool = False,
+    by_batch: bool = False,
+    precision: str = "float32",
+    threads: int = 1,
+    settings: BankSettings = BankSettings(),
+    about: Mapping[str, Any] | None = None,
+    check: Callable[[], None] = lambda: None,
+) -> TeacherSupply:
+    """A teacher's supply with its bank; without one where the bank cannot be had, which is said in its ``notes``.
+
+    Args:
+        data: of the training.
+        make_teacher: loads the teacher.
+        teacher: its ``model``, ``weights`` and ``own_code``, see ``bank_identity``.
+        label_noise: of the training labels.
+        features: whether the student reads the teacher's features.
+        by_batch: see ``TeacherSupply``.
+        precision: in which logits are kept.
+        threads: torch's.
+        settings: of the sweep.
+        about: what people should read of the bank.
+        check: see ``TeacherSupply``.
+    """
+    device = data.train.labels.device
+    loaded = make_teacher() if features or by_batch or settings.features else None
+    wide = features or (settings.features and not by_batch)
+    width = _feature_width(loaded, data) if loaded is not None and wide else 0
+    bank, notes = None, list[str]()
+    if settings.use:
+        identity = bank_identity(data, label_noise, teacher, str(device), threads, teacher_batch(device))
+        cells = len(data.all_labels) * data.train.views.count
+        try:
+            bank = open_bank(
+                identity,
+                cells,
+                data.num_classes,
+                features=width if settings.features else 0,
+                precision=precision,
+                settings=settings,
+                about=about,
+            )
+        except TrialError as error:
+            notes.append(f"the logit bank cannot be used ({error}): the teacher computes at every step")
+    supply = TeacherSupply(
+        make_teacher if loaded is None else lambda: loaded,
+        data,
+        Layout(data.num_classes, width if features else 0, precision),
+        bank=bank,
+        by_batch=by_batch,
+        bank_for_training=bank is None or not features or bank.layout.features > 0,
+        check=check,
+    )
+    supply.notes += notes
+    return supply
+
+
+def _feature_width(teacher: FrozenTeacher, data: VisionData) -> int:
+    """D, by one picture."""
+    device = data.train.labels.device
+    _, features = teacher.outputs(data.train.views.plain(torch.zeros(1, dtype=torch.int64, device=device)), True)
+    assert features is not None
+    return int(features.shape[1])
