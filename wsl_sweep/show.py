@@ -186,7 +186,7 @@ def show_finished(finished: Finished) -> None:
     teacher = summary["teacher"]
     if teacher["computed"] or teacher["found"]:
         console.print(
-            f"Teachers looked at {teacher['computed']:,} pictures; {teacher['found']:,} of their outputs came from the bank"
+            f"Teachers looked at {teacher['computed']:,} pictures; {teacher['found']:,} outputs came from the bank"
         )
     for note in summary["notes"]:
         console.print(f"note: {note}", markup=False)

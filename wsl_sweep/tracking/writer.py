@@ -47,6 +47,8 @@ class MlflowWriter:
         self.parent_id: str | None = None
         self.problem: str | None = None
         self._queue: queue.Queue[Callable[[], None]] = queue.Queue()
+        self._waiting: dict[str, list[Row]] = {}
+        self._waiting_lock = threading.Lock()
         self._trials: dict[str, Trial] = {}
         self._refused = False
         self._deadline = math.inf
@@ -74,8 +76,13 @@ class MlflowWriter:
         self._queue.put(lambda: self._event(event))
 
     def on_rows(self, trial_id: str, attempt: int, rows: list[dict[str, float]]) -> None:
-        """Rows of epochs of a trial."""
-        self._queue.put(lambda: self._rows(trial_id, rows))
+        """Rows of epochs of a trial. What comes while the writer is busy goes to the server in one call."""
+        with self._waiting_lock:
+            waiting = self._waiting.setdefault(trial_id, [])
+            waiting += rows
+            first = len(waiting) == len(rows)
+        if first:
+            self._queue.put(lambda: self._waiting_rows(trial_id))
 
     def describe(self, text: str, metrics: Mapping[str, float]) -> None:
         """Sets the parent run's description (Markdown) and metrics."""
@@ -238,6 +245,30 @@ class MlflowWriter:
         entities = [Param(key, str(value)[:6000]) for key, value in params.items()]
         for start in range(0, len(entities), PARAMS_A_BATCH):
             self._client.log_batch(run.info.run_id, params=entities[start : start + PARAMS_A_BATCH])
+
+    def _waiting_rows(self, trial_id: str) -> None:
+        """Writes what waits of a trial, and what comes meanwhile; what is refused waits no longer."""
+        refused: Exception | None = None
+        while rows := self._peek(trial_id):
+            try:
+                self._rows(trial_id, rows)
+            except Exception as error:
+                if _temporary(error):
+                    raise
+                refused = error
+            self._drop(trial_id, len(rows))
+        if refused is not None:
+            raise refused
+
+    def _peek(self, trial_id: str) -> list[Row]:
+        with self._waiting_lock:
+            return list(self._waiting.get(trial_id, ()))
+
+    def _drop(self, trial_id: str, count: int) -> None:
+        with self._waiting_lock:
+            left = self._waiting.pop(trial_id)[count:]
+            if left:
+                self._waiting[trial_id] = left
 
     def _rows(self, trial_id: str, rows: Iterable[Row]) -> None:
         from mlflow.entities import Metric

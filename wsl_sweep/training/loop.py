@@ -2,49 +2,25 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import time
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Container, Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from wsl_sweep.data import Examples, VisionData
-from wsl_sweep.data.streams import stream, stream_seed
+from wsl_sweep.data.streams import stream_seed
 from wsl_sweep.errors import DivergedError
-from wsl_sweep.training.bank import TeacherOutputs
+from wsl_sweep.training.feed import TeacherLogits, epoch_inputs, steps_an_epoch
 from wsl_sweep.training.metrics import classification_metrics, teacher_metrics
-from wsl_sweep.training.step import GRAPH_STEPS, StepInputs, StepLoss, StepRunner
+from wsl_sweep.training.step import GRAPH_STEPS, StepLoss, StepRunner
 
 EVALUATION_BATCH = 256
-WHOLE_EPOCH = 2**62
 
 Row = dict[str, float]
 """The metrics of one epoch; ``epoch`` counts from 1, ``timestamp`` is in seconds since 1970."""
-
-
-class TeacherLogits(Protocol):
-    """Where a student's batches get their teacher's outputs.
-
-    Attributes:
-        window: how many examples' outputs are asked for at once, in whole batches, at least one.
-    """
-
-    window: int
-
-    def outputs(self, rows: Tensor, views: Tensor) -> TeacherOutputs:
-        """Outputs for training examples ``rows`` (N,) in ``views`` (N,), both on the CPU."""
-
-    def validation_logits(self) -> Tensor:
-        """(N, C) logits of the whole validation part."""
-
-
-_DRAWS: dict[str, Callable[..., Tensor]] = {
-    "keeping": functools.partial(torch.rand, dtype=torch.float32),
-    "permuting": torch.randperm,
-}
 
 
 def build_optimizer(model: nn.Module, config: Mapping[str, Any]) -> torch.optim.Optimizer:
@@ -132,72 +108,25 @@ def train_epochs(
     Raises:
         DivergedError: a loss is NaN or infinite, with the epoch.
     """
-    device = data.train.labels.device
     optim = build_optimizer(model, optimizer)
     batch_size, epochs = schedule["batch_size"], schedule["epochs"]
-    steps_an_epoch = len(data.train) // batch_size
-    may_graph = graphs if steps_an_epoch * epochs >= GRAPH_STEPS else (lambda epoch: False)
+    steps = steps_an_epoch(len(data.train), batch_size)
+    may_graph = graphs if steps * epochs >= GRAPH_STEPS else (lambda epoch: False)
     runner = StepRunner(model, step_loss, optim, precision=precision, features=features, graphs=may_graph)
-
-    def draw(purpose: str, epoch: int, step: int, count: int) -> Tensor | None:
-        if purpose not in draws:
-            return None
-        generator = stream(seed, purpose, epoch, step)
-        made = _DRAWS[purpose](count, generator=generator)
-        return made.to(device, non_blocking=True)
-
     started = time.perf_counter()
     for epoch in range(epochs):
         torch.manual_seed(stream_seed(seed, "layers", epoch))
-        order = torch.randperm(len(data.train), generator=stream(seed, "order", epoch))
-        views = data.train.draw_views(stream(seed, "views", epoch))
-        # A last batch of a single example has no batch statistics.
-        batches = [batch for batch in torch.split(order, batch_size) if len(batch) > 1 or batch_size == 1]
+        feed = epoch_inputs(data, teacher, seed=seed, epoch=epoch, epochs=epochs, batch_size=batch_size, draws=draws)
         runner.begin_epoch()
         model.train()
-        step = 0
-        for window in windows(batches, teacher.window if teacher else WHOLE_EPOCH):
-            rows = torch.cat(window)
-            of_teacher = teacher.outputs(rows, views[rows]) if teacher else None
-            rows_there, views_there = (one.to(device, non_blocking=True) for one in (rows, views[rows]))
-            start = 0
-            for batch in window:
-                check()
-                stop = start + len(batch)
-                examples = rows_there[start:stop]
-                of_batch = of_teacher.part(start, stop) if of_teacher else None
-                inputs = StepInputs(
-                    images=data.train.views.take(examples, views_there[start:stop]),
-                    labels=data.train.labels[examples],
-                    teacher_logits=of_batch.logits if of_batch else None,
-                    teacher_cross_entropy=of_batch.cross_entropy if of_batch else None,
-                    teacher_features=of_batch.features if of_batch else None,
-                    keeping=draw("keeping", epoch, step, len(batch)),
-                    permuting=draw("permuting", epoch, step, len(batch)),
-                    epoch=epoch + 1,
-                    epochs=epochs,
-                )
-                runner(inputs, learning_rate(optimizer["lr"], schedule, epoch, step, len(batches)))
-                start, step = stop, step + 1
+        for step in range(steps):
+            check()
+            runner(next(feed), learning_rate(optimizer["lr"], schedule, epoch, step, steps))
         row = _row(epoch + 1, model, data, runner, teacher, time.perf_counter() - started)
         for name in ("train/loss", "validation/loss"):
             if not math.isfinite(row[name]):
                 raise DivergedError(f"{name} became {row[name]} in epoch {epoch + 1}; lower {section}optimizer.lr")
         yield row
-
-
-def windows(batches: Sequence[Tensor], most: int) -> Iterator[list[Tensor]]:
-    """The batches in groups of ``most`` examples together, or of one batch where that is more."""
-    window: list[Tensor] = []
-    size = 0
-    for batch in batches:
-        if window and size + len(batch) > most:
-            yield window
-            window, size = [], 0
-        window.append(batch)
-        size += len(batch)
-    if window:
-        yield window
 
 
 def _row(

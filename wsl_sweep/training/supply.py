@@ -62,6 +62,11 @@ class TeacherSupply:
             self.validation_logits()  # now: the teacher's running statistics will drift
 
     @property
+    def forwards(self) -> int:
+        """Pictures that the teacher has looked at for this training."""
+        return self.computed
+
+    @property
     def teacher(self) -> FrozenTeacher:
         """The teacher itself, loaded when it is needed."""
         if self._teacher is None:
