@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -85,7 +86,9 @@ class TeacherSupply:
         ids = self._train_ids[rows]
         bank = self._bank if self._bank_for_training else None
         pictures_of = functools.partial(self._training_pictures, rows, views)
-        return self._bring(ids, ids * self._data.train.views.count + views, pictures_of, bank)
+        found = self._bring(ids, ids * self._data.train.views.count + views, pictures_of, bank)
+        # A bank may hold features for others: what a student does not read, it does not get.
+        return found if self._layout.features else replace(found, features=None)
 
     def validation_logits(self) -> Tensor:
         """(N, C) logits of the whole validation part, its pictures as they are."""
