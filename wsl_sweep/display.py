@@ -20,7 +20,7 @@ from rich.text import Text
 
 from wsl_sweep.spec.plan import Trial
 from wsl_sweep.spec.recipes import NAMED
-from wsl_sweep.sweep.ledger import LAST_WORDS, Event
+from wsl_sweep.sweep.ledger import LAST_WORDS, Event, TrialState
 from wsl_sweep.tracking.settings import redact
 
 if TYPE_CHECKING:
@@ -78,6 +78,9 @@ class SweepDisplay:
         self.begun = time.time()
         self.stage = "starting"
         self._done = sum(state.settled for state in conductor.state.trials.values())
+        self._best_state: TrialState | None = None
+        for state in conductor.state.trials.values():
+            self._compare(state)
         self._fresh: deque[tuple[float, float]] = deque(maxlen=200)
         self._started: dict[str, float] = {}
         self._epochs: dict[str, int] = {}
@@ -149,6 +152,7 @@ class SweepDisplay:
 
     def _ended(self, trial_id: str, event: Event) -> None:
         state = self.conductor.state.trials[trial_id]
+        self._compare(state)
         metric = self.conductor.spec.metrics[0]
         value = state.metrics.get(metric)
         result = f"{metric} {value:.4f}" if value is not None else ""
@@ -167,18 +171,21 @@ class SweepDisplay:
     def _expected(self) -> int:
         return max(self.conductor.expected, len(self.conductor.state.trials))
 
-    def _best(self) -> str:
+    def _compare(self, state: TrialState) -> None:
+        """Keeps the best trial; never all of them anew, of which a sweep may have thousands."""
         metric, mode = self.conductor.spec.metrics[0], self.conductor.spec.modes[0]
-        states = [
-            state
-            for state in self.conductor.state.trials.values()
-            if state.status == "finished" and metric in state.metrics and state.trial.stage != "confirm"
-        ]
-        if not states:
+        if state.status != "finished" or metric not in state.metrics or state.trial.stage == "confirm":
+            return
+        best = self._best_state
+        value = state.metrics[metric]
+        if best is None or (value > best.metrics[metric] if mode == "max" else value < best.metrics[metric]):
+            self._best_state = state
+
+    def _best(self) -> str:
+        best = self._best_state
+        if best is None:
             return "nothing finished yet"
-        pick = max if mode == "max" else min
-        best = pick(states, key=lambda s: s.metrics[metric])
-        return f"best {best.metrics[metric]:.4f} ({best.trial.trial_id})"
+        return f"best {best.metrics[self.conductor.spec.metrics[0]]:.4f} ({best.trial.trial_id})"
 
     def _left(self) -> str:
         left = self._expected() - self._done

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import tempfile
@@ -10,7 +11,22 @@ from pathlib import Path
 from wsl_sweep.errors import WslSweepError
 
 OVER_THE_NETWORK = frozenset(
-    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "lustre", "gpfs", "beegfs", "ceph", "glusterfs", "afs", "9p", "panfs"}
+    {
+        "nfs",
+        "nfs4",
+        "cifs",
+        "smb3",
+        "smbfs",
+        "lustre",
+        "gpfs",
+        "beegfs",
+        "ceph",
+        "glusterfs",
+        "afs",
+        "9p",
+        "panfs",
+        "sshfs",
+    }
 )
 """File systems on which memory maps and locks of several machines cannot be relied on."""
 
@@ -59,8 +75,12 @@ def _file_system(path: Path) -> str:
 def _own_temporary() -> Path:
     """``wsl-sweep-<user>`` among the temporary files, which nobody else can have made."""
     folder = Path(tempfile.gettempdir()) / f"wsl-sweep-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    found = folder.lstat()
+    try:
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+        found = folder.lstat()
+    except OSError as error:
+        raise WslSweepError(f"{folder}: {error.strerror}; set WSL_SWEEP_BANK to a folder on this disk") from error
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
         raise WslSweepError(f"{folder} is not this user's own; set WSL_SWEEP_BANK to a folder on this machine's disk")
     return folder / "bank"

@@ -97,17 +97,17 @@ def test_examples_and_views_go_together_in_any_order_and_number() -> None:
     assert torch.equal(together, torch.cat(one_by_one))
     assert torch.equal(together[0], together[5])
     assert together.shape == (7, 2, 5, 4)
-    assert together.is_contiguous()
+    assert together.is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_pictures_lie_in_memory_channel_by_channel(channels: int) -> None:
+def test_pictures_lie_in_memory_pixel_by_pixel(channels: int) -> None:
     """Strides too, which one channel leaves open: convolutions choose their arithmetic by them."""
     images = torch.rand(4, channels, 6, 5)
     views = Views(
         images, padding=1, padding_mode="zeros", flip=False, mean=torch.zeros(channels), std=torch.ones(channels)
     )
-    assert views.plain(torch.arange(4)).stride() == (channels * 30, 30, 5, 1)
+    assert views.plain(torch.arange(4)).stride() == (channels * 30, 1, 5 * channels, channels)
 
 
 @pytest.mark.parametrize("padding", [0, 1, 3])
@@ -147,3 +147,36 @@ def test_pictures_given_are_left_as_they_are() -> None:
     kept = images.clone()
     make(images, 0).take(torch.tensor([1]), torch.tensor([0]))
     assert torch.equal(images, kept)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("height", "width", "padding"), [(5, 4, 3), (8, 8, 4), (4, 9, 2), (3, 3, 0)])
+def test_pictures_by_row_are_those_of_a_padded_copy(mode: Any, height: int, width: int, padding: int) -> None:
+    """Bytes, some of them, each mapped to its place among all: as numpy pads, normalises, slices and mirrors."""
+    generator = torch.Generator().manual_seed(height)
+    images = torch.randint(0, 256, (9, 2, height, width), dtype=torch.uint8, generator=generator)
+    rows = torch.tensor([7, 2, 2, 8])
+    mean, std = torch.tensor(MEAN), torch.tensor(STD)
+    views = Views(images, padding=padding, padding_mode=mode, flip=True, mean=mean, std=std, scale=255.0, rows=rows)
+    examples = torch.arange(4).repeat_interleave(views.count)
+    numbers = torch.arange(views.count).repeat(4)
+    taken = views.take(examples, numbers).numpy()
+    for picture, example, number in zip(taken, examples.tolist(), numbers.tolist(), strict=True):
+        row, column = divmod(number % views.side**2, views.side)
+        image = (images[rows[example]].float() / 255.0).numpy()
+        assert (picture == by_hand(image, padding, mode, number >= views.side**2, row, column)).all(), (example, number)
+
+
+def test_facts_tell_views_apart() -> None:
+    images = pictures()
+    made = [
+        make(images, 1),
+        make(images, 2),
+        make(images, 1, "reflect"),
+        make(images, 1, flip=True),
+        make(images, 1, plain=True),
+        make(images[:, :, :4], 1),
+    ]
+    facts = [str(views.facts()) for views in made]
+    assert len(set(facts)) == len(facts)
+    assert make(images, 0, "reflect").facts() == make(images[:1], 0, "zeros").facts()

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from wsl_sweep.distill import Objective, regularization_sample_mask
+from wsl_sweep.distill import Objective, label_cross_entropy, regularization_sample_mask
 
 from .reference import (
     at,
@@ -296,3 +296,52 @@ def test_a_wrong_setting_is_refused_at_the_first_batch(change: dict[str, Any], m
     z, y = torch.zeros(2, 3), torch.zeros(2, dtype=torch.int64)
     with pytest.raises(ValueError, match=match):
         Objective(section(**change))(z, z, y)
+
+
+# --- what a loop draws and knows beforehand ----------------------------------------------------------
+
+
+def test_numbers_drawn_beforehand_are_as_those_drawn_inside() -> None:
+    student, teacher, labels = tensors(*draw(64, 10, seed=3))
+    objective = Objective(section(weighting={"kind": "permuted"}, keep={"regularization": 0.3, "other": 0.6}))
+    inside = objective(student, teacher, labels, keeping=seeded(1), permuting=seeded(2))
+    keeping = torch.rand(64, generator=seeded(1), dtype=torch.float32)
+    permuting = torch.randperm(64, generator=seeded(2))
+    before = objective(student, teacher, labels, keeping=keeping, permuting=permuting)
+    other = objective(student, teacher, labels, keeping=1 - keeping, permuting=permuting.flip(0))
+    assert before.weights is not None
+    assert inside.weights is not None
+    assert torch.equal(before.loss, inside.loss)
+    assert torch.equal(before.weights, inside.weights)
+    assert not torch.equal(before.loss, other.loss)
+
+
+@pytest.mark.parametrize("kind", ["exp", "sigmoid"])
+def test_the_teachers_cross_entropy_is_taken_where_it_is_known(kind: str) -> None:
+    student, teacher, labels = tensors(*draw(64, 10, seed=4))
+    objective = Objective(section(weighting={"kind": kind}))
+    plain = objective(student, teacher, labels)
+    known = objective(student, teacher, labels, teacher_cross_entropy=label_cross_entropy(teacher, labels))
+    smaller = objective(student, teacher, labels, teacher_cross_entropy=label_cross_entropy(teacher, labels) / 2)
+    assert plain.weights is not None
+    assert smaller.weights is not None
+    assert torch.equal(plain.loss, known.loss)
+    assert (smaller.weights >= plain.weights).all()
+    assert smaller.weights.mean() > plain.weights.mean()
+
+
+@pytest.mark.parametrize(
+    ("changes", "settled"),
+    [
+        ({}, [True, True, True, True]),
+        ({"method": "none"}, [True, True, True, True]),
+        ({"keep": {"regularization": 0.5, "other": 1.0}}, [True, True, True, True]),
+        (
+            {"method": "dkd", "target_weight": 1.0, "non_target_weight": 8.0, "warmup_epochs": 3},
+            [False, False, True, True],
+        ),
+    ],
+)
+def test_a_loss_says_from_which_epoch_on_it_stays_the_same(changes: dict[str, Any], settled: list[bool]) -> None:
+    objective = Objective(section(**changes))
+    assert [objective.settled(epoch) for epoch in range(1, 5)] == settled

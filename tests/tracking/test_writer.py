@@ -85,6 +85,26 @@ def test_a_parent_and_a_child_for_each_trial_with_truthful_statuses(tracking: Tr
     assert found[three.trial_id].data.tags["error"] == "diverged"
 
 
+def test_how_often_a_teacher_ran_is_in_the_tags_of_the_trials_that_had_one(tracking: Tracking) -> None:
+    one, two, three = trials()[:3]
+    ran = {"computed": 0, "found": 17, "notes": ["the logit bank is full"]}
+    stories: list[tuple[Trial, str, dict[str, Any]]] = [
+        (one, "finished", {"teacher": ran}),
+        (two, "pruned", {"teacher": {**ran, "computed": 5}}),
+        (three, "finished", {"teacher": None}),
+    ]
+    write(tracking, stories)
+    said = {
+        run.data.tags.get("trial_id"): {name: value for name, value in run.data.tags.items() if "teacher" in name}
+        for run in runs_of(tracking)
+    }
+    assert [said[trial.trial_id] for trial in (one, two, three)] == [
+        {"teacher_forwards": "0", "teacher_outputs_found": "17"},
+        {"teacher_forwards": "5", "teacher_outputs_found": "17"},
+        {},
+    ]
+
+
 def test_metrics_by_epoch_with_their_own_timestamps(tracking: Tracking) -> None:
     trial = trials()[0]
     writer = write(tracking, [(trial, "finished", {})])

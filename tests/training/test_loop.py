@@ -12,9 +12,11 @@ from torch import Tensor, nn
 
 from wsl_sweep.data import Examples, Views, VisionData
 from wsl_sweep.data.streams import stream
-from wsl_sweep.distill import StepTerms, label_cross_entropy
+from wsl_sweep.distill import Step, StepTerms, label_cross_entropy
 from wsl_sweep.errors import DivergedError
 from wsl_sweep.training import loop
+from wsl_sweep.training.bank import TeacherOutputs
+from wsl_sweep.training.feed import WHOLE_EPOCH, windows
 from wsl_sweep.training.loop import Row, build_optimizer, learning_rate, predict, train_epochs
 
 SGD: dict[str, Any] = {"name": "sgd", "lr": 0.1, "momentum": 0.0, "weight_decay": 0.0}
@@ -34,7 +36,8 @@ def data(train: int = 11, validation: int = 7, *, padding: int = 0) -> VisionDat
         labels = images.flatten(1)[:, :3].argmax(dim=1)
         return Examples(views, labels, torch.arange(first, first + count))
 
-    return VisionData(part(train, 0), part(validation, 100), 3, 1, "digest")
+    parts = part(train, 0), part(validation, 100)
+    return VisionData(*parts, 3, 1, "digest", "source", torch.cat([one.labels for one in parts]))
 
 
 def linear(seed: int = 0) -> nn.Module:
@@ -193,62 +196,116 @@ def test_each_epoch_has_its_own_order_and_views() -> None:
 
 
 def test_keeping_and_permuting_have_a_stream_for_each_step() -> None:
-    draws: list[tuple[float, float]] = []
+    draws: list[tuple[Tensor, Tensor]] = []
 
-    def step_loss(
-        logits: Tensor, _t: Any, labels: Tensor, keeping: torch.Generator, permuting: torch.Generator
-    ) -> StepTerms:
-        draws.append((torch.rand((), generator=keeping).item(), torch.rand((), generator=permuting).item()))
+    def step_loss(logits: Tensor, _t: Any, labels: Tensor, keeping: Tensor, permuting: Tensor) -> StepTerms:
+        draws.append((keeping, permuting))
         return plain_loss(logits, None, labels, None, None)
 
-    train(linear(), data(train=8), step_loss, seed=2)
-    wanted = [
-        tuple(torch.rand((), generator=stream(2, purpose, epoch, step)).item() for purpose in ("keeping", "permuting"))
-        for epoch in range(2)
-        for step in range(2)
-    ]
-    assert draws == wanted
-    assert len(set(draws)) == 4
+    train(linear(), data(train=11), step_loss, seed=2, draws=("keeping", "permuting"))
+    places = [(epoch, step, count) for epoch in range(2) for step, count in enumerate((4, 4, 3))]
+    assert len(draws) == len(places)
+    for (keeping, permuting), (epoch, step, count) in zip(draws, places, strict=True):
+        assert torch.equal(keeping, torch.rand(count, generator=stream(2, "keeping", epoch, step)))
+        assert torch.equal(permuting, torch.randperm(count, generator=stream(2, "permuting", epoch, step)))
+    assert len({keeping[0].item() for keeping, _ in draws}) == 6
+
+
+def test_only_what_a_loss_draws_is_drawn() -> None:
+    seen: list[tuple[bool, bool]] = []
+
+    def step_loss(logits: Tensor, _t: Any, labels: Tensor, keeping: Any, permuting: Any) -> StepTerms:
+        seen.append((keeping is None, permuting is None))
+        return plain_loss(logits, None, labels, None, None)
+
+    for draws in ((), ("keeping",), ("permuting",)):
+        train(linear(), data(train=4), step_loss, schedule=schedule(epochs=1), draws=draws)
+    assert seen == [(True, True), (False, True), (True, False)]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "most", "grouped"),
+    [
+        ([4, 4, 4], 1, [[4], [4], [4]]),
+        ([4, 4, 4], 8, [[4, 4], [4]]),
+        ([4, 4, 3], 11, [[4, 4, 3]]),
+        ([4, 4, 3], 10, [[4, 4], [3]]),
+        ([4, 4, 3], WHOLE_EPOCH, [[4, 4, 3]]),
+        ([], 8, []),
+    ],
+)
+def test_a_window_is_whole_batches_and_at_least_one(sizes: list[int], most: int, grouped: list[list[int]]) -> None:
+    batches = list(torch.split(torch.arange(sum(sizes)), sizes)) if sizes else []
+    found = list(windows(batches, most))
+    assert [[len(batch) for batch in window] for window in found] == grouped
+    assert [row for window in found for batch in window for row in batch.tolist()] == list(range(sum(sizes)))
 
 
 # --- rows ------------------------------------------------------------------------------------------
 
 
 class Teacher:
-    """Fixed logits; remembers the pictures that it was shown."""
+    """Logits that name their example; remembers the pictures that it was asked about."""
 
-    def __init__(self, on: VisionData) -> None:
+    def __init__(self, on: VisionData, window: int = 1) -> None:
+        self.window = window
         self.seen: list[Tensor] = []
+        self._train = on.train
         self._validation = torch.eye(3)[on.validation.labels]
 
-    def training_outputs(self, images: Tensor, features: bool = False) -> tuple[Tensor, Tensor | None]:
-        self.seen.append(images)
-        return torch.zeros(len(images), 3), images.flatten(1) if features else None
+    def outputs(self, rows: Tensor, views: Tensor) -> TeacherOutputs:
+        pictures = self._train.views.take(rows, views)
+        self.seen.append(pictures)
+        features = pictures.flatten(1)
+        return TeacherOutputs(rows.float().unsqueeze(1).expand(-1, 3), views.float(), features)
 
     def validation_logits(self) -> Tensor:
         return self._validation
 
 
-def test_the_teacher_sees_the_pictures_that_the_student_sees() -> None:
+@pytest.mark.parametrize(("window", "asked"), [(1, 6), (8, 4), (4096, 2)])
+def test_the_teacher_sees_the_pictures_that_the_student_sees(window: int, asked: int) -> None:
     on, seen = data(padding=1), list[Tensor]()
-    model, teacher = linear(), Teacher(on)
+    model, teacher = linear(), Teacher(on, window)
     model.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]) if module.training else None)
     train(model, on, teacher=teacher)
     assert len(seen) == 6
-    assert all(torch.equal(one, other) for one, other in zip(seen, teacher.seen, strict=True))
+    assert len(teacher.seen) == asked
+    assert torch.equal(torch.cat(seen), torch.cat(teacher.seen))
+
+
+@pytest.mark.parametrize("window", [1, 8, 4096])
+def test_a_batch_gets_its_own_part_of_what_the_teacher_said(window: int) -> None:
+    on, steps = data(padding=1), list[Step]()
+
+    def step_loss(step: Step) -> StepTerms:
+        steps.append(step)
+        return plain_loss(step.logits, None, step.labels, None, None)
+
+    list(train_epochs(linear(), on, step_loss, optimizer=SGD, schedule=schedule(), seed=4, teacher=Teacher(on, window)))
+    for epoch in range(2):
+        order = torch.randperm(11, generator=stream(4, "order", epoch))
+        views = on.train.draw_views(stream(4, "views", epoch))
+        for step, rows in zip(steps[3 * epoch : 3 * epoch + 3], order.split(4), strict=True):
+            assert step.teacher_logits is not None
+            assert step.teacher_cross_entropy is not None
+            assert step.teacher_features is not None
+            assert step.teacher_logits[:, 0].tolist() == rows.tolist()
+            assert step.teacher_cross_entropy.tolist() == views[rows].tolist()
+            assert torch.equal(step.teacher_features, on.train.views.take(rows, views[rows]).flatten(1))
+            assert torch.equal(step.labels, on.train.labels[rows])
 
 
 def test_a_row_averages_over_the_examples_of_its_epoch() -> None:
     """Batches of 4, 4 and 3 weigh by their size."""
     on, made = data(train=11), list[tuple[float, Tensor, Tensor]]()
 
-    def step_loss(logits: Tensor, teacher: Tensor, labels: Tensor, k: Any, p: torch.Generator) -> StepTerms:
-        weights = torch.rand(len(labels), generator=p)
+    def step_loss(logits: Tensor, teacher: Tensor, labels: Tensor, weights: Tensor, p: Any) -> StepTerms:
         loss = label_cross_entropy(logits, labels).mean()
         made.append((loss.item() * len(labels), weights, labels == 0))
         return StepTerms(loss, loss.detach().expand(len(labels)), weights, labels == 0)
 
-    rows = train(linear(), on, step_loss, teacher=Teacher(on))
+    rows = train(linear(), on, step_loss, teacher=Teacher(on), draws=("keeping",))
     for row, steps in zip(rows, (made[:3], made[3:]), strict=True):
         assert row["train/loss"] == pytest.approx(sum(loss for loss, _, _ in steps) / 11, rel=1e-6)
         assert row["weight/mean"] == pytest.approx(torch.cat([w for _, w, _ in steps]).mean().item(), rel=1e-6)

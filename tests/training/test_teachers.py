@@ -364,11 +364,11 @@ def damaged(content: bytes, how: str) -> bytes:
 def weights_in_use(job: Job, store: TeacherStore) -> dict[str, torch.Tensor] | None:
     """What a student would be distilled from; None where the damage is reported."""
     try:
-        training = TrialTraining(job, store)
+        with TrialTraining(job, store) as training:
+            assert training.teacher is not None
+            return training.teacher.teacher.model.state_dict()
     except WslSweepError:
         return None
-    assert training.teacher is not None
-    return training.teacher.model.state_dict()
 
 
 @pytest.mark.parametrize("how", ["cut", "empty", "other bytes"])
@@ -396,7 +396,7 @@ def test_a_users_checkpoint_takes_the_place_of_training(store: TeacherStore, tmp
     assert training.teacher_digest == digest
     assert training.teacher is not None
     for name, tensor in mine.state_dict().items():
-        assert torch.equal(training.teacher.model.state_dict()[name], tensor)
+        assert torch.equal(training.teacher.teacher.model.state_dict()[name], tensor)
 
 
 def test_a_checkpoint_is_known_by_its_content(tmp_path: Path) -> None:
@@ -412,8 +412,11 @@ def test_a_checkpoint_is_known_by_its_content(tmp_path: Path) -> None:
 def test_a_checkpoint_of_another_model_is_refused(store: TeacherStore, tmp_path: Path) -> None:
     path = tmp_path / "mine.safetensors"
     save_tensors(path, build("convnet_4", 10, 1).state_dict())
-    with pytest.raises(WslSweepError, match="does not hold the weights of convnet_3"):
-        TrialTraining(make_job(f"teacher.checkpoint={path}"), store)
+    with (
+        TrialTraining(make_job(f"teacher.checkpoint={path}"), store) as training,
+        pytest.raises(WslSweepError, match="does not hold the weights of convnet_3"),
+    ):
+        next(iter(training))
 
 
 def test_a_checkpoint_that_went_away_is_named(store: TeacherStore, tmp_path: Path) -> None:
@@ -421,7 +424,7 @@ def test_a_checkpoint_that_went_away_is_named(store: TeacherStore, tmp_path: Pat
     save_tensors(path, build("convnet_3", 10, 1).state_dict())
     job = make_job(f"teacher.checkpoint={path}")
     path.unlink()
-    with pytest.raises(WslSweepError, match=r"mine\.safetensors: no such file"):
+    with pytest.raises(WslSweepError, match=r"mine\.safetensors: No such file"):
         TrialTraining(job, store)
 
 

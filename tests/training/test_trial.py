@@ -42,8 +42,8 @@ def job_of(sets: tuple[str, ...], *more: str, **options: Any) -> Job:
 
 def run(job: Job, store: TeacherStore) -> Result:
     """Rows without their times, and the student's weights."""
-    training = TrialTraining(job, store)
-    rows = [{name: value for name, value in row.items() if name not in UNTIMED} for row in training]
+    with TrialTraining(job, store) as training:
+        rows = [{name: value for name, value in row.items() if name not in UNTIMED} for row in training]
     return rows, {name: tensor.clone() for name, tensor in training.student.state_dict().items()}
 
 
@@ -362,7 +362,7 @@ def test_the_test_part_is_not_loaded_before_the_final_evaluation(
     monkeypatch.setattr(trial, "load_test", refuse)
     training = TrialTraining(job, store)
     assert training.teacher is not None
-    for module in (training.student, training.teacher.model):
+    for module in (training.student, training.teacher.teacher.model):
         module.register_forward_pre_hook(remember)
     rows = list(training)
     training.save(tmp_path / "trial")

@@ -50,12 +50,12 @@ def run_sweep(path: Path, command_line: CommandLine = CommandLine(), options: Ru
     imports = import_folders(path)
     world = LocalWorld(imports)
     spec = load_spec(path, command_line, world)
+    storage = storage_folder(options.storage)
+    folder = new_folder(storage, spec.name)
     notes = [*prepare_data(spec), *teacher_notes(spec), *bank_notes(spec, world, options.bank)]
     measured = _measure(spec, address, options, imports)
     notes += precision_notes(measured)
     spec = _with_precisions(spec, measured)
-    storage = storage_folder(options.storage)
-    folder = new_folder(storage, spec.name)
     plan = {
         "uuid": str(uuid_module.uuid4()),
         "name": folder.name,

@@ -81,10 +81,12 @@ def prune(keys: Sequence[str], everything: bool, unused_days: float | None) -> t
 
     if not keys and not everything and unused_days is None:
         raise WslSweepError("say which: keys of wsl-sweep bank list, --unused-days N, or --all")
+    if keys and everything:
+        raise WslSweepError("either keys or --all")
     known = [entry.key for entry in list_banks()]
     for key in keys:
-        if not any(one.startswith(key) for one in known):
-            raise WslSweepError(f"there is no bank {key}; see wsl-sweep bank list")
+        if not key or not any(one.startswith(key) for one in known):
+            raise WslSweepError(f'there is no bank "{key}"; see wsl-sweep bank list')
     return prune_banks(set(keys) or None, unused_days or 0.0)
 
 

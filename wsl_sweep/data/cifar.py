@@ -109,6 +109,10 @@ def _read(kept: Path, name: str) -> RawData | None:
             facts = file.metadata()
         tensors = load_file(kept)
         classes, train = int(facts["classes"]), int(facts["train"])
+        digest = hashlib.sha256(tensors["images"].numpy().data)
+        digest.update(tensors["labels"].numpy().data)
+        if digest.hexdigest() != facts["digest"]:
+            return None
         return _raw(name, tensors["images"], tensors["labels"], classes, train, str(facts["digest"]))
     except (OSError, KeyError, TypeError, ValueError, SafetensorError):
         return None

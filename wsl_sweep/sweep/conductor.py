@@ -349,7 +349,7 @@ class Conductor:
         if self._over_budget is not None:
             return True
         budget = self.spec.budget
-        started = sum(state.attempt > 0 or state.status == "proposed" for state in self.state.trials.values())
+        started = len(self.state.trials)
         gpu = self.spec.resources.gpu or 0.0
         spent = {
             "trials": (started, budget.trials),

@@ -95,7 +95,7 @@ class _TuneSearcher(Searcher):  # type: ignore[misc]
         self.conductor, self.hands, self.to_json = conductor, hands, to_json
         self.concurrent, self.problems = concurrent, problems
         self.keys: dict[str, str] = {}
-        self.stopped: dict[str, dict[str, Any]] = {}
+        self.stopped: set[str] = set()
 
     def set_search_properties(self, *_: Any, **__: Any) -> bool:
         """Nothing of Tune's to take over."""
@@ -129,21 +129,20 @@ class _TuneSearcher(Searcher):  # type: ignore[misc]
 
     def stop_early(self, trial_id: str, result: dict[str, Any]) -> None:
         """A scheduler is about to stop a trial: the ledger hears it first."""
-        metrics = {
-            name: value
-            for name, value in result.items()
-            if "/" in name and isinstance(value, int | float) and not name.startswith(("config/", "info/"))
-        }
+        self._guarded(self._stop, trial_id, result)
+        self.stopped.add(trial_id)
+
+    def _stop(self, trial_id: str, result: dict[str, Any]) -> None:
+        row = json.loads(result["rows"])[-1]
         outcome = {
             "status": "pruned",
-            "epochs": int(result["epoch"]),
-            "metrics": metrics,
-            "seconds": float(result.get("train/seconds", 0.0)),
+            "epochs": int(row["epoch"]),
+            "metrics": {name: value for name, value in row.items() if name not in ("epoch", "timestamp")},
+            "seconds": float(row["train/seconds"]),
             "teacher": json.loads(result.get("teacher") or "null"),
         }
-        self._guarded(self._hear, trial_id, result)
-        self._guarded(self.conductor.ended, self.keys.get(trial_id, ""), outcome)
-        self.stopped[trial_id] = result
+        self._hear(trial_id, result)
+        self.conductor.ended(self.keys.get(trial_id, ""), outcome)
 
     def save_to_dir(self, *_: Any, **__: Any) -> None:
         """The ledger is the memory; Ray keeps nothing."""
@@ -197,12 +196,28 @@ class _TuneCallback(Callback):  # type: ignore[misc]
         key = self.searcher.keys.get(trial.trial_id, "")
         self.searcher._guarded(self.searcher.conductor.started, key)
 
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        """Ray's hook. Ray keeps every trial to the end of a fit; what it will not need again is let go."""
+        _lighten(trial)
+
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         """Ray's hook."""
         self.searcher.lost(trial.trial_id, _why(trial))
+        _lighten(trial)
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
+
+
+def _lighten(trial: Any) -> None:
+    """Drops a finished trial's task, its copies in the last result, and Ray's statistics: 60 KB each."""
+    with contextlib.suppress(AttributeError, TypeError):
+        for config in (trial.config, trial.evaluated_params, trial.run_metadata.last_result.get("config", {})):
+            config.pop("task", None)
+        trial.run_metadata.last_result.pop("rows", None)
+        trial.run_metadata.last_result.pop("outcome", None)
+        trial.run_metadata.metric_analysis.clear()
+        trial.run_metadata.metric_n_steps.clear()
 
 
 def _why(trial: Any) -> str:
@@ -362,6 +377,7 @@ def fit(
             "storage": str(folder.absolute()),
             "report_seconds": seconds,
             "rungs": rungs,
+            "metrics": list(spec.metrics),
             "bank": dict(bank or {}),
             "gpu": gpu,
             "import_folders": list(import_folders),

@@ -19,6 +19,8 @@ from wsl_sweep.spec.plan import Trial
 from wsl_sweep.user_code import search_in
 
 Report = Callable[[dict[str, Any]], None]
+Facts = dict[str, Callable[[], Any]]
+"""What is told of a task however it ends: name → what gives it at the end."""
 
 
 def tune_function(config: dict[str, Any]) -> None:
@@ -36,8 +38,8 @@ def run_task(task: Mapping[str, Any], report: Report) -> None:
 
     Args:
         task: a ``Task`` of the conductor as plain data, with what ``runner.fit`` adds: ``storage``, ``import_folders``,
-            ``driver_folder``, ``bank``, ``gpu``, ``report_seconds`` (epochs are reported together, at most this often)
-            and ``rungs`` (epochs that are reported in any case).
+            ``driver_folder``, ``bank``, ``gpu``, ``metrics`` (that a scheduler reads), ``report_seconds`` (epochs are
+            reported together, at most this often) and ``rungs`` (epochs that are reported in any case).
         report: ``tune.report``, or what stands for it.
     """
     folder = Path(task["storage"])
@@ -47,9 +49,10 @@ def run_task(task: Mapping[str, Any], report: Report) -> None:
         sys.path[:] = [entry for entry in sys.path if entry not in ("", task.get("driver_folder"))]
     search_in(task.get("import_folders", ()))
     log = folder / "teachers.log" if task["kind"] != "train" else trial_folder(folder, task) / "log.txt"
+    facts: Facts = {}
     with _output_to(log):
         try:
-            outcome = _DO[task["kind"]](task, report)
+            outcome = _DO[task["kind"]](task, report, facts)
         except WslSweepError as error:
             print(f"failed: {error}", flush=True)
             outcome = {"status": "failed", "error": str(error)}
@@ -57,10 +60,11 @@ def run_task(task: Mapping[str, Any], report: Report) -> None:
             traceback.print_exc()
             outcome = {"status": "failed", "error": f"{type(error).__name__}: {_first_line(error)}"}
             if "CUDA" in str(error):
-                report({"outcome": json.dumps(outcome)})
+                report({"outcome": json.dumps(outcome | {name: fact() for name, fact in facts.items()})})
                 raise
         finally:
             gc.collect()
+        outcome |= {name: fact() for name, fact in facts.items()}
         outcome["seconds"] = time.perf_counter() - started
     report(outcome.pop("report", {}) | {"outcome": json.dumps(outcome)})
 
@@ -70,7 +74,7 @@ def trial_folder(sweep_folder: Path, task: Mapping[str, Any]) -> Path:
     return sweep_folder / "trials" / str(task["trials"][0]["trial_id"])
 
 
-def _train(task: Mapping[str, Any], report: Report) -> dict[str, Any]:
+def _train(task: Mapping[str, Any], report: Report, facts: Facts) -> dict[str, Any]:
     from wsl_sweep.files import write_json
     from wsl_sweep.training import TeacherStore, TrialTraining
     from wsl_sweep.training.fingerprint import fingerprint, own_code
@@ -88,6 +92,7 @@ def _train(task: Mapping[str, Any], report: Report) -> dict[str, Any]:
     unsent: list[dict[str, float]] = []
     last_report = time.perf_counter()
     with TrialTraining(_job(task, trial), TeacherStore()) as training:
+        facts["teacher"] = training.teacher_facts
         for row in training:
             rows.append(row)
             unsent.append(row)
@@ -98,7 +103,7 @@ def _train(task: Mapping[str, Any], report: Report) -> dict[str, Any]:
             now = time.perf_counter()
             if row["epoch"] in task["rungs"] or now - last_report >= task["report_seconds"]:
                 write_json(rows_file, rows)
-                report({**row, "rows": json.dumps(unsent), "teacher": json.dumps(training.teacher_facts())})
+                report(_told(task, row, unsent) | {"teacher": json.dumps(training.teacher_facts())})
                 unsent, last_report = [], now
     write_json(rows_file, rows)
     metrics = {name: value for name, value in rows[-1].items() if name not in ("epoch", "timestamp")}
@@ -107,15 +112,20 @@ def _train(task: Mapping[str, Any], report: Report) -> dict[str, Any]:
         "epochs": len(rows),
         "metrics": metrics,
         "device": training.device,
-        "teacher": training.teacher_facts(),
         "fingerprint": fingerprint(
             training.device, training.data.digest, training.teacher_digest, own_code(trial.config)
         ),
-        "report": {**rows[-1], "rows": json.dumps(unsent)},
+        "report": _told(task, rows[-1], unsent),
     }
 
 
-def _teacher(task: Mapping[str, Any], report: Report) -> dict[str, Any]:
+def _told(task: Mapping[str, Any], row: Mapping[str, float], unsent: list[dict[str, float]]) -> dict[str, Any]:
+    """A report: the rows, and apart from them what a scheduler reads. Ray keeps statistics of every number it sees."""
+    read = {name: row[name] for name in ("epoch", *task["metrics"]) if name in row}
+    return {**read, "rows": json.dumps(unsent)}
+
+
+def _teacher(task: Mapping[str, Any], report: Report, facts: Facts) -> dict[str, Any]:
     from wsl_sweep.training import TeacherStore, train_teacher
 
     trial = Trial.from_json(task["trials"][0])
@@ -133,7 +143,7 @@ def _teacher(task: Mapping[str, Any], report: Report) -> dict[str, Any]:
     return {"status": "finished", "card": {"metrics": (card or {}).get("metrics")}}
 
 
-def _evaluate(task: Mapping[str, Any], report: Report) -> dict[str, Any]:
+def _evaluate(task: Mapping[str, Any], report: Report, facts: Facts) -> dict[str, Any]:
     from wsl_sweep.training import evaluate_on_test
 
     evaluated: dict[str, dict[str, float]] = {}
@@ -145,7 +155,7 @@ def _evaluate(task: Mapping[str, Any], report: Report) -> dict[str, Any]:
     return {"status": "finished", "evaluated": evaluated}
 
 
-_DO: dict[str, Callable[[Mapping[str, Any], Report], dict[str, Any]]] = {
+_DO: dict[str, Callable[[Mapping[str, Any], Report, Facts], dict[str, Any]]] = {
     "train": _train,
     "teacher": _teacher,
     "evaluate": _evaluate,

@@ -47,6 +47,7 @@ class MlflowWriter:
         self.parent_id: str | None = None
         self.problem: str | None = None
         self._queue: queue.Queue[Callable[[], None]] = queue.Queue()
+        self._creating: set[str] = set()
         self._waiting: dict[str, list[Row]] = {}
         self._waiting_lock = threading.Lock()
         self._trials: dict[str, Trial] = {}
@@ -222,9 +223,10 @@ class MlflowWriter:
 
         trial = self._trials[trial_id]
         run_id = self.run_ids.get(trial_id)
-        if run_id is None:
+        if run_id is None and trial_id in self._creating:
             self._find_runs()  # a call that seemed to fail may have made it
             run_id = self.run_ids.get(trial_id)
+        self._creating.add(trial_id)
         if run_id is not None:
             self._client.update_run(run_id, status="RUNNING")
             return
@@ -241,6 +243,7 @@ class MlflowWriter:
             self._experiment_id, start_time=int(when * 1000), run_name=run_name(trial), tags=tags
         )
         self.run_ids[trial_id] = run.info.run_id
+        self._creating.discard(trial_id)
         params = {**flatten(trial.config), "part": trial.part, "threads": trial.threads}
         entities = [Param(key, str(value)[:6000]) for key, value in params.items()]
         for start in range(0, len(entities), PARAMS_A_BATCH):
@@ -286,21 +289,27 @@ class MlflowWriter:
             self._client.log_batch(run_id, metrics=metrics[start : start + METRICS_A_BATCH])
 
     def _end_run(self, trial_id: str, event: Event) -> None:
+        from mlflow.entities import RunTag
+
         run_id = self.run_ids.get(trial_id)
         if run_id is None:
             if event["event"] == "killed":
                 return  # it never began
             self._start_run(trial_id, event["time"])
             run_id = self.run_ids[trial_id]
+        tags = {
+            TEACHER_TAGS[name]: str(count)
+            for name, count in (event.get("teacher") or {}).items()
+            if name in TEACHER_TAGS
+        }
         if event["event"] == "pruned":
-            self._client.set_tag(run_id, "pruned", "true")
+            tags["pruned"] = "true"
         if event.get("error"):
-            self._client.set_tag(run_id, "error", redact(str(event["error"]))[:5000])
-        for name, count in (event.get("teacher") or {}).items():
-            if name in TEACHER_TAGS:
-                self._client.set_tag(run_id, TEACHER_TAGS[name], str(count))
-        if event.get("device"):
-            self._client.set_tag(run_id, "device", str(event["device"]))
+            tags["error"] = redact(str(event["error"]))[:5000]
+        if event.get("device") not in (None, self.sweep["device"]):
+            tags["device"] = str(event["device"])
+        if tags:
+            self._client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
         self._terminate(run_id, STATUS[event["event"]], event["time"])
 
     def _terminate(self, run_id: str | None, status: str, when: float) -> None:

@@ -7,7 +7,6 @@ needs to look at each picture once.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -26,7 +25,7 @@ from wsl_sweep.files import write_json
 from wsl_sweep.paths import bank_folder
 from wsl_sweep.spec.identity import short_hash
 from wsl_sweep.training.fingerprint import teacher_code_digest
-from wsl_sweep.training.records import RecordFile, Usage
+from wsl_sweep.training.records import Cells, RecordFile, Usage, Words, owned
 
 FORMAT = 1
 GIGABYTE = 10**9
@@ -35,6 +34,9 @@ FREE_BYTES = GIGABYTE
 
 WITH_FEATURES = "-features"
 """How the names of banks end that hold features too."""
+
+PUTS_A_LOOK = 256
+"""Calls of ``put`` between two looks at the room that is left."""
 
 _SMALLEST_HALF = -65504.0
 
@@ -188,18 +190,33 @@ class LogitBank:
         self.key = short_hash(whole) + (WITH_FEATURES if features else "")
         self.folder = root / self.key
         self.settings = settings
+        self._puts = 0
+        card = {"identity": whole, "about": dict(about or {}), "layout": vars(self.layout), "cells": cells}
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o755)
-            room = _room(root, self.folder, settings.limit_gb)
-            self.records = RecordFile(self.folder, cells, self.layout.words, room)
-            if not (self.folder / "card.json").exists():
-                card = {"identity": whole, "about": dict(about or {}), "layout": vars(self.layout), "cells": cells}
-                write_json(self.folder / "card.json", card)
-            else:
-                os.utime(self.folder / "card.json")  # last used now
+            self.records = RecordFile(self.folder, cells, self.layout.words, self._room())
+            try:
+                self._write_card(card)
+            except BaseException:
+                self.records.close()
+                raise
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else None
             raise TrialError(f"{self.folder}: {reason or error}") from error
+
+    def _write_card(self, card: Mapping[str, Any]) -> None:
+        """Says what this bank is, where nobody has yet, and that it was used now."""
+        path = self.folder / "card.json"
+        if _read_card(self.folder) is None:
+            write_json(path, dict(card))
+        os.utime(path)
+
+    def put(self, cells: Cells, rows: Words) -> bool:
+        """As ``RecordFile.put``; looks now and then at how much room other banks and the disk have left."""
+        self._puts += 1
+        if self._puts % PUTS_A_LOOK == 0:
+            self.records.allow(self._room())
+        return self.records.put(cells, rows)
 
     def why_full(self) -> str:
         """What to tell a user whose bank takes no more."""
@@ -212,6 +229,13 @@ class LogitBank:
     def close(self) -> None:
         """Lets go of the files."""
         self.records.close()
+
+    def _room(self) -> int:
+        """Bytes that the rows may take: what the other banks and the disk leave."""
+        root = self.folder.parent
+        others = sum(_bytes(folder) for folder in root.iterdir() if folder.is_dir() and folder != self.folder)
+        free = shutil.disk_usage(root).free + _bytes(self.folder) - FREE_BYTES
+        return max(0, int(min(self.settings.limit_gb * GIGABYTE - others, free)))
 
 
 def open_bank(
@@ -230,16 +254,19 @@ def open_bank(
     """
     if not features:
         key = short_hash({**identity, "precision": precision}) + WITH_FEATURES
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            features = int(json.loads((bank_folder() / key / "card.json").read_text())["layout"]["features"])
+        card = _read_card(bank_folder() / key)
+        features = int(card["layout"].get("features", 0)) if card is not None else 0
     return LogitBank(identity, cells, classes, features=features, precision=precision, settings=settings, about=about)
 
 
-def _room(root: Path, own: Path, limit_gb: float) -> int:
-    """Bytes that one bank's rows may take: what the others and the disk leave."""
-    others = sum(_bytes(folder) for folder in root.iterdir() if folder.is_dir() and folder != own)
-    free = shutil.disk_usage(root).free + _bytes(own) - FREE_BYTES
-    return max(0, min(int(limit_gb * GIGABYTE) - others, free))
+def _read_card(folder: Path) -> dict[str, Any] | None:
+    """What a bank's card says; None where it is absent or damaged."""
+    try:
+        card = json.loads((folder / "card.json").read_text())
+        parts = card["identity"], card["about"], card["layout"]
+        return card if isinstance(card["cells"], int) and all(isinstance(part, dict) for part in parts) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _bytes(folder: Path) -> int:
@@ -300,30 +327,20 @@ def list_banks() -> list[BankEntry]:
 
 
 def _entry(folder: Path) -> BankEntry | None:
-    try:
-        card = json.loads((folder / "card.json").read_text())
-        index = RecordFile.peek(folder, int(card["cells"]))
-        return BankEntry(
-            folder.name,
-            card["about"],
-            card["identity"],
-            index,
-            (folder / "card.json").stat().st_mtime,
-            _in_use(folder),
-        )
-    except (OSError, ValueError, KeyError, TypeError):
+    """A folder as a bank, also a damaged one; None for what is none of ours."""
+    if not (folder / "index").is_file() or not (folder / "rows").is_file():
         return None
-
-
-def _in_use(folder: Path) -> bool:
-    """Whether a living process holds one of the owners' files."""
-    for path in folder.glob("owner-*"):
-        with contextlib.suppress(FileNotFoundError), path.open("r+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                return True
-    return False
+    card = _read_card(folder) or {"about": {"model": "damaged"}, "identity": {}, "cells": 0}
+    try:
+        usage = RecordFile.peek(folder, card["cells"])
+    except (OSError, ValueError):
+        usage = Usage(rows=0, cells=card["cells"], bytes=_bytes(folder), found=0, computed=0)
+    try:
+        dated = folder / "card.json"
+        used = (dated if dated.exists() else folder / "rows").stat().st_mtime
+    except OSError:  # deleted just now
+        return None
+    return BankEntry(folder.name, card["about"], card["identity"], usage, used, owned(folder))
 
 
 def prune_banks(keys: set[str] | None = None, unused_days: float = 0.0) -> tuple[int, int, list[str]]:

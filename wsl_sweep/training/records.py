@@ -68,7 +68,9 @@ class RecordFile:
 
     Raises:
         OSError: the folder cannot be written, or the disk is full.
-        ValueError: too many cells, or the folder holds a file of another shape.
+        ValueError: too many cells, or the index has another length and somebody has it open.
+
+    Not for several threads of one process; each is to open its own.
     """
 
     def __init__(self, folder: Path, cells: int, words: int, most_bytes: int) -> None:
@@ -76,7 +78,7 @@ class RecordFile:
             raise ValueError(f"{cells} cells; at most {MOST_CELLS} can be told apart")
         self.folder, self.cells, self.words = folder, cells, words
         self._row_words = words + _OWN_WORDS
-        self._most_rows = most_bytes // (4 * self._row_words)
+        self.allow(most_bytes)
         self._factors = _factors(self._row_words)
         self.full = False
         self._closing = contextlib.ExitStack()
@@ -89,8 +91,8 @@ class RecordFile:
                 size = 8 * HEADER_WORDS + 4 * cells
                 there = os.fstat(self._index_file).st_size
                 if there != size:
-                    if there not in (0, size) and os.fstat(self._rows_file).st_size:
-                        raise ValueError(f"{folder} holds rows of another shape")
+                    if there:
+                        self._begin_anew()
                     _reserve(self._index_file, size)
             index = mmap.mmap(self._index_file, size)
             self._header = np.frombuffer(index, dtype=np.int64, count=HEADER_WORDS)
@@ -106,6 +108,7 @@ class RecordFile:
         with self._locked():
             self._index[self._index == -self.owner] = 0
         self._closing.close()
+        self._lock_file = self._index_file = self._rows_file = -1  # these numbers will be other files'
 
     def usage(self) -> Usage:
         """What it holds and what it was good for."""
@@ -143,10 +146,9 @@ class RecordFile:
         places = np.where(there, entries - 1, 0)
         if there.any() and int(places.max()) >= len(self._rows):
             self._map_rows()
-        if not len(self._rows):
-            return np.zeros((len(cells), self.words), dtype=np.uint32), np.zeros(len(cells), dtype=np.bool_)
         within = places < len(self._rows)
-        rows = self._rows[np.where(within, places, 0)]
+        rows: Words = np.zeros((len(cells), self._row_words), dtype=np.uint32)
+        rows[within] = self._rows[places[within]]
         good = there & within & (rows[:, _CELL] == cells) & (rows[:, _CHECKSUM] == self._checksums(rows))
         bad = there & ~good
         if bad.any():  # a crash of the machine has taken it, or somebody has written into the file
@@ -207,6 +209,10 @@ class RecordFile:
                 self._bury(int(owner), check.patience_is_over())
         check.sleep()
 
+    def allow(self, most_bytes: int) -> None:
+        """Sets how large ``rows`` may become."""
+        self._most_rows = most_bytes // (4 * self._row_words)
+
     # --- inside --------------------------------------------------------------------------------------------------
 
     def _open(self, name: str) -> int:
@@ -221,6 +227,13 @@ class RecordFile:
             yield
         finally:
             fcntl.flock(self._lock_file, fcntl.LOCK_UN)
+
+    def _begin_anew(self) -> None:
+        """Empties a folder whose index was cut, or belongs to something else: nothing in it can be found."""
+        if owned(self.folder):
+            raise ValueError(f"{self.folder} has an index of another length, and is in use")
+        os.ftruncate(self._rows_file, 0)
+        os.ftruncate(self._index_file, 0)
 
     def _become_owner(self) -> int:
         """The first number whose file nobody alive has locked; a dead owner's claims become empty."""
@@ -262,6 +275,17 @@ class RecordFile:
     def _checksums(self, rows: Words) -> Words:
         sums: Words = rows @ self._factors
         return sums + np.uint32(0x9E3779B9)
+
+
+def owned(folder: Path) -> bool:
+    """Whether a living process has the file of this folder open."""
+    for path in folder.glob("owner-*"):
+        with contextlib.suppress(FileNotFoundError), path.open("r+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                return True
+    return False
 
 
 class Waiting:

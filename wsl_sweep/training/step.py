@@ -190,7 +190,7 @@ class StepRunner:
         assert self._record is not None
         before = self._state()
         self._aside(inputs)
-        after = self._state()
+        after, random = self._state(), self._random_state()
         try:
             _restore(self._memory(), before)
             self.optimizer.zero_grad(set_to_none=True)
@@ -201,12 +201,18 @@ class StepRunner:
                 raise RuntimeError("a replayed step differs from the step")
         except Exception as error:  # what cannot be recorded says so in many ways
             _restore(self._memory(), after)
+            torch.set_rng_state(random[0])
+            if len(random) > 1:
+                torch.cuda.set_rng_state(random[1])
             self.optimizer.zero_grad(set_to_none=True)
             self._record = None
             lines = str(error).strip().splitlines()
             self.why_no_graph = f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
             return
         self._replay, self._fixed = replay, fixed
+
+    def _random_state(self) -> list[Tensor]:
+        return [torch.get_rng_state(), *([torch.cuda.get_rng_state()] if self.device.type == "cuda" else [])]
 
     def _memory(self) -> list[Tensor]:
         """What a step changes."""

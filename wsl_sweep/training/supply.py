@@ -13,7 +13,7 @@ from torch import Tensor
 
 from wsl_sweep.data import VisionData
 from wsl_sweep.distill import label_cross_entropy
-from wsl_sweep.errors import TrialError
+from wsl_sweep.errors import WslSweepError
 from wsl_sweep.training.bank import BankSettings, Layout, LogitBank, TeacherOutputs, bank_identity, open_bank
 from wsl_sweep.training.records import Cells, Waiting, Words
 from wsl_sweep.training.teachers import FrozenTeacher, teacher_batch
@@ -60,7 +60,11 @@ class TeacherSupply:
         self._train_ids = data.train.ids.cpu()
         self._validation_logits: Tensor | None = None
         if by_batch:
-            self.validation_logits()  # now: the teacher's running statistics will drift
+            try:
+                self.validation_logits()  # now: the teacher's running statistics will drift
+            except BaseException:
+                self.close()
+                raise
 
     @property
     def forwards(self) -> int:
@@ -165,7 +169,7 @@ class TeacherSupply:
                 some = np.searchsorted(wanted, claimed)
                 try:
                     rows[some] = compute(some)
-                    records.put(claimed, rows[some])
+                    bank.put(claimed, rows[some])
                 except BaseException:
                     records.release(claimed)
                     raise
@@ -246,7 +250,7 @@ def supply_for(
                 settings=settings,
                 about=about,
             )
-        except TrialError as error:
+        except WslSweepError as error:
             notes.append(f"the logit bank cannot be used ({error}): the teacher computes at every step")
     supply = TeacherSupply(
         make_teacher if loaded is None else lambda: loaded,

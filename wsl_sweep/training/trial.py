@@ -151,8 +151,12 @@ class TrialTraining:
         self._objective = Objective(job.config["distillation"])
         self._check = check
         self.teacher, self.teacher_digest = self._supply(store, card)
-        student = _fresh(job.config["student"]["model"], self.data, job.seed, "initialisation")
-        self.student = as_computed(student.to(self.device))
+        try:
+            student = _fresh(job.config["student"]["model"], self.data, job.seed, "initialisation")
+            self.student = as_computed(student.to(self.device))
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def epochs(self) -> int:

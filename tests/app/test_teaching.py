@@ -1,0 +1,142 @@
+"""What a sweep asks of the logit bank, and what a user hears of it before it starts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.spec.helpers import spec_of
+from tests.spec.test_world import FakeWorld
+from wsl_sweep.app.teaching import auto_precision, bank_notes, bank_settings, measure_here, precision_notes
+from wsl_sweep.spec import CommandLine, Spec, parse_spec
+from wsl_sweep.training import BankSettings
+
+ARMS = {
+    "kd": "distillation.method: kd",
+    "rkd": "distillation.method: rkd",
+    "hint": "distillation.method: my.losses:hint",
+    "plain": "distillation.method: my.losses:plain",
+    "batch": "teacher.mode: train",
+    "batch_hint": "distillation.method: my.losses:hint, teacher.mode: train",
+    "ce": "distillation.method: none",
+}
+WORLD = FakeWorld(with_features=("my.losses:hint",))
+
+
+def spec_with(names: str, bank: str = "{}", **command_line: Any) -> Spec:
+    """An ablation of some of ARMS."""
+    variants = ", ".join(f"{name}: {{{ARMS[name]}}}" for name in names.split())
+    text = f"run: {{recipe: digits}}\nvariants: {{{variants}}}\nbank: {bank}\n"
+    return parse_spec(text, "file.yaml", CommandLine(**command_line), world=WORLD)
+
+
+@pytest.mark.parametrize(
+    ("names", "bank", "features"),
+    [
+        ("kd", "{}", False),
+        ("kd plain ce", "{}", False),
+        ("kd rkd", "{}", True),
+        ("kd hint", "{}", True),
+        ("batch_hint", "{}", False),
+        ("batch_hint rkd", "{}", True),
+        ("ce", "{}", False),
+        ("kd", "{features: true}", True),
+        ("kd rkd", "{features: false}", False),
+        ("kd hint", "{features: null}", True),
+    ],
+)
+def test_features_are_kept_where_somebody_reads_them_or_the_file_says_so(names: str, bank: str, features: bool) -> None:
+    settings = bank_settings(spec_with(names, bank), WORLD)
+    assert settings == {"use": True, "features": features, "limit_gb": 50.0}
+
+
+@pytest.mark.parametrize(("said", "option"), [(True, True), (True, False), (False, True), (False, False)])
+def test_the_bank_is_used_where_both_the_file_and_the_command_line_have_it(said: bool, option: bool) -> None:
+    spec = spec_with("kd", f"{{use: {str(said).lower()}, limit_gb: 2.5}}")
+    settings = BankSettings(**bank_settings(spec, WORLD, option))
+    assert settings == BankSettings(use=said and option, features=False, limit_gb=2.5)
+    assert bank_notes(spec, WORLD, option) == (
+        [] if said and option else ["the logit bank is off: the teacher runs at every step"]
+    )
+
+
+@pytest.mark.parametrize(("names", "bank"), [("kd", "{}"), ("kd plain ce", "{}"), ("ce", "{use: false}")])
+def test_nothing_is_said_where_everybody_has_what_they_need(names: str, bank: str) -> None:
+    assert bank_notes(spec_with(names, bank), WORLD) == []
+
+
+def test_who_trains_its_teacher_batch_by_batch_is_named() -> None:
+    (note,) = bank_notes(spec_with("kd batch batch_hint ce"), WORLD)
+    assert "teacher.mode train" in note
+    assert note.endswith("the teacher runs at every step of batch, batch_hint")
+
+
+def test_who_reads_features_is_named_and_why_they_are_kept() -> None:
+    (note,) = bank_notes(spec_with("kd rkd hint plain"), WORLD)
+    assert note == "the logit bank keeps the teacher's features too, which rkd, hint read"
+
+
+def test_who_reads_features_that_are_not_to_be_kept_is_named() -> None:
+    (note,) = bank_notes(spec_with("kd rkd hint", "{features: false}"), WORLD)
+    assert note.startswith("bank.features is false, and rkd, hint read the teacher's features")
+    assert "at every step" in note
+
+
+def test_an_arm_that_does_so_only_at_some_values_of_the_space_is_named_too() -> None:
+    text = """
+        run: {recipe: digits}
+        space:
+          distillation.method: {choice: [kd, rkd]}
+          teacher.mode: {choice: [eval, train]}
+        search: {trials: 8}
+        """
+    mode, features = bank_notes(spec_of(text), WORLD)
+    assert "teacher.mode train" in mode
+    assert "features" in features
+    assert bank_settings(spec_of(text), WORLD)["features"] is True
+
+
+def test_baselines_count() -> None:
+    text = "run: {recipe: digits}\nspace: {distillation.alpha: {uniform: [1, 2]}}\nsearch: {trials: 2}\n"
+    assert bank_settings(spec_of(text), WORLD)["features"] is False
+    confirmed = spec_of(text + "confirm: {baselines: {old: {distillation.method: rkd}}}\n")
+    assert bank_settings(confirmed, WORLD)["features"] is True
+    assert "old" in bank_notes(confirmed, WORLD)[0]
+
+
+# --- precision: auto -------------------------------------------------------------------------------------------------
+
+MODELS = """
+run: {recipe: digits, precision: auto}
+variants: {small: , large: {student.model: convnet_8}, said: {student.model: convnet_16, precision: float32}}
+seeds: 3
+"""
+
+
+def test_auto_is_measured_once_for_each_student_that_asks() -> None:
+    asked = auto_precision(spec_of(MODELS), "cpu")
+    assert list(asked) == ["convnet_4", "convnet_8"]
+    for model, config in asked.items():
+        assert config["student"]["model"] == model
+        assert {"dataset", "optimizer", "schedule"} <= set(config)
+    assert auto_precision(spec_of(MODELS.replace(", precision: auto", "")), "cpu") == {}
+    assert list(auto_precision(spec_of(MODELS.replace(", precision: auto", "")), "cuda")) == ["convnet_4", "convnet_8"]
+
+
+def test_nothing_to_measure_starts_nothing() -> None:
+    assert measure_here({}, 1, []) == {}
+
+
+def test_what_auto_came_to_is_said_with_both_times() -> None:
+    measured = {"convnet_4": {"float32": 0.002, "bfloat16": 0.0011, "chosen": "bfloat16"}}
+    (note,) = precision_notes(measured)
+    assert note == "precision auto: bfloat16 for convnet_4 (a step takes 2 ms in float32, 1.1 ms in bfloat16)"
+
+
+def test_a_measurement_is_two_times_and_the_choice_that_follows_from_them() -> None:
+    asked = auto_precision(spec_of("run: {recipe: digits, precision: auto}\nvariants: [kd, wsl]\n"), "cpu")
+    ((model, found),) = measure_here(asked, 1, []).items()
+    assert model == "convnet_4"
+    assert min(found["float32"], found["bfloat16"]) > 0
+    assert found["chosen"] == ("bfloat16" if found["bfloat16"] < 0.95 * found["float32"] else "float32")
