@@ -50,8 +50,15 @@ def circumstances() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "load_before": LOAD_BEFORE,
         "python": platform.python_version(),
-        "versions": {name: metadata.version(name) for name in LIBRARIES},
+        "versions": {name: _version(name) for name in LIBRARIES},
     }
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:  # a machine with a GPU needs no ray
+        return "absent"
 
 
 def spread(values: Sequence[float], digits: int = 2, scale: float = 1.0) -> str:
