@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -258,11 +259,12 @@ def test_a_whole_number_is_the_same_fraction_in_the_digest() -> None:
     assert load(config(train_fraction=1)).digest == load(config(train_fraction=1.0)).digest
 
 
-def test_the_digest_is_of_the_pictures_and_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_digest_is_of_the_pictures_and_labels(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     plain = load(config()).digest
     bunch = load_digits()
     bunch.images[5, 3, 3] += 1
     monkeypatch.setattr("sklearn.datasets.load_digits", lambda: bunch)
+    monkeypatch.setenv("WSL_SWEEP_CACHE", str(tmp_path))  # where nothing is kept yet
     try:
         dataset._load.cache_clear()
         dataset._raw.cache_clear()

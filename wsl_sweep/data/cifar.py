@@ -13,13 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 from filelock import FileLock
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
 from torch import Tensor
 
+from wsl_sweep.data.kept import find_pictures, keep_pictures, kept_pictures
 from wsl_sweep.data.raw import RawData
-from wsl_sweep.errors import TrialError, WslSweepError
-from wsl_sweep.files import write_whole
+from wsl_sweep.errors import WslSweepError
 from wsl_sweep.paths import cache_folder
 
 STATISTICS = {"cifar100": ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))}
@@ -56,9 +54,10 @@ def load_cifar(name: str, root: str | None = None) -> RawData:
     kind: Any = {"cifar10": CIFAR10, "cifar100": CIFAR100}[name]
     folder = cifar_root(root)
     kept = _kept_in(folder / kind.base_folder)
-    found = None if kept is None else _read(kept, name)
+    found = None if kept is None else find_pictures(kept)
     if found is not None:
-        return found
+        images, labels, facts = found
+        return _raw(name, images, labels, int(facts["classes"]), int(facts["train"]), facts["digest"])
     try:
         train, test = (kind(str(folder), train=part, download=False) for part in (True, False))
     except RuntimeError:
@@ -72,8 +71,7 @@ def load_cifar(name: str, root: str | None = None) -> RawData:
     kept = _kept_in(folder / kind.base_folder)
     if kept is not None:
         facts = {"digest": digest.hexdigest(), "classes": str(len(train.classes)), "train": str(len(train.data))}
-        with contextlib.suppress(TrialError):  # it is read again next time
-            write_whole(kept, save({"images": images, "labels": labels}, facts))
+        keep_pictures(kept, images, labels, facts)
     return _raw(name, images, labels, len(train.classes), len(train.data), digest.hexdigest())
 
 
@@ -91,31 +89,13 @@ def _raw(name: str, images: Tensor, labels: Tensor, classes: int, train: int, di
 
 
 def _kept_in(folder: Path) -> Path | None:
-    """Where the pictures of an unpacked data set are kept as plain bytes, which processes share by mapping them.
-
-    Named by the files that they were read from, their sizes and times; None where there are none.
-    """
+    """Where the pictures of an unpacked data set are kept: named by its files and their times; None if absent."""
     try:
         files = [(entry.name, entry.stat().st_size, entry.stat().st_mtime_ns) for entry in sorted(folder.iterdir())]
     except OSError:
         return None
     key = hashlib.sha256(repr((str(folder.resolve()), files)).encode()).hexdigest()[:16]
-    return cache_folder() / "data" / f"cifar-{key}.safetensors"
-
-
-def _read(kept: Path, name: str) -> RawData | None:
-    try:
-        with safe_open(kept, framework="pt") as file:
-            facts = file.metadata()
-        tensors = load_file(kept)
-        classes, train = int(facts["classes"]), int(facts["train"])
-        digest = hashlib.sha256(tensors["images"].numpy().data)
-        digest.update(tensors["labels"].numpy().data)
-        if digest.hexdigest() != facts["digest"]:
-            return None
-        return _raw(name, tensors["images"], tensors["labels"], classes, train, str(facts["digest"]))
-    except (OSError, KeyError, TypeError, ValueError, SafetensorError):
-        return None
+    return kept_pictures(f"cifar-{key}")
 
 
 def _download(name: str, kind: Any, folder: Path) -> None:

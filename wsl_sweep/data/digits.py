@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from importlib.metadata import version
 
 import torch
 
+from wsl_sweep.data.kept import find_pictures, keep_pictures, kept_pictures
 from wsl_sweep.data.raw import RawData
 
 LARGEST = 16
@@ -17,11 +19,17 @@ def load_digits() -> RawData:
 
     Mean and standard deviation are rounded constants of the whole set (no label enters them).
     """
-    from sklearn.datasets import load_digits as sklearn_digits
+    kept = kept_pictures(f"digits-{version('scikit-learn')}")  # importing it takes longer than many a training
+    found = find_pictures(kept)
+    if found is not None:
+        images, labels, _ = found
+    else:
+        from sklearn.datasets import load_digits as sklearn_digits
 
-    bunch = sklearn_digits()
-    images = torch.tensor(bunch.images, dtype=torch.uint8).unsqueeze(1)
-    labels = torch.tensor(bunch.target, dtype=torch.int64)
+        bunch = sklearn_digits()
+        images = torch.tensor(bunch.images, dtype=torch.uint8).unsqueeze(1)
+        labels = torch.tensor(bunch.target, dtype=torch.int64)
+        keep_pictures(kept, images, labels, {})
     floats = images.to(torch.float32) / LARGEST
     return RawData(
         images=images,
