@@ -5,8 +5,8 @@
 Needs neither ray nor mlflow. Pictures of CIFAR-100's shape and number, batches of 64, weighted soft labels; every
 figure is a median over --rounds in turns. What the card could do is measured beside: products of large square matrices
 in the same precision. An epoch of ours is a whole one, with the look at the validation part; the loop that people write
-today is timed over --naive-steps steps. Without --whole-bank the bank's filling is timed on a part of the views and
-counted up.
+today is timed over --naive-steps steps, its look at the validation part added once an epoch. Without --whole-bank the
+bank's filling is timed on a part of the views and counted up.
 
 --device cpu with small sizes shows that it runs; such figures say nothing of a GPU.
 """
@@ -86,7 +86,7 @@ def main() -> None:
         raise SystemExit("no CUDA device is visible; --device cpu with small sizes only shows that it runs")
     prepare_process(1)
     with tempfile.TemporaryDirectory(prefix="wsl-sweep-benchmark-") as folder:
-        os.environ["WSL_SWEEP_CACHE"] = folder
+        os.environ["WSL_SWEEP_CACHE"] = os.environ["WSL_SWEEP_BANK"] = folder
         result = measure(pair, device, options)
     name = torch.cuda.get_device_name() if device == "cuda" else "cpu"
     where = save(__file__, {"device": name, "pair": options.pair, **result}, options.output)
@@ -101,18 +101,20 @@ def measure(pair: Pair, device: str, options: Any) -> dict[str, Any]:
     cells = len(data.train) * data.train.views.count
     fill_seconds, filled = filling(bank, data, cells if options.whole_bank else options.fill, device)
     fill(bank, data, options.rounds + 1)
-    loops: dict[str, Callable[[], Any]] = {
-        "naive": naive(pair, data, device, workers=options.loader_workers, most_steps=options.naive_steps).__next__
-    }
+    by_hand = naive(pair, data, device, workers=options.loader_workers, most_steps=options.naive_steps)
+    loops: dict[str, Callable[[], Any]] = {}
+    notes: list[str] = []
     for precision in ("float32", "bfloat16"):
-        arguments: dict[str, Any] = {"epochs": options.rounds + 1, "precision": precision}
+        arguments: dict[str, Any] = {"epochs": options.rounds + 1, "precision": precision, "say": notes.append}
         loops[f"bank, {precision}"] = ours(pair, data, device, teacher=bank, **arguments).__next__
         loops[f"alone, {precision}"] = ours(pair, data, device, teacher=None, **arguments).__next__
-    seconds: dict[str, list[float]] = {name: [] for name in loops}
+    seconds: dict[str, list[float]] = {name: [] for name in ("naive", *loops)}
     for turn in range(options.rounds + 1):
-        for name, run in loops.items():
-            one = timed(run, device) / (min(options.naive_steps, steps) if name == "naive" else steps)
-            if turn:
+        trained = timed(by_hand.__next__, device) / min(options.naive_steps, steps)
+        looked = timed(by_hand.__next__, device) / steps  # once an epoch, as ours
+        found = {"naive": trained + looked} | {name: timed(run, device) / steps for name, run in loops.items()}
+        if turn:
+            for name, one in found.items():
                 seconds[name].append(one)
     teacher_ops, student_ops = operations(pair)
     peaks = {
@@ -135,8 +137,11 @@ def measure(pair: Pair, device: str, options: Any) -> dict[str, Any]:
         f"bank: {filled / fill_seconds:,.0f} views a second ({share:.1f} % of the card); "
         f"all {cells:,}: {whole:,.0f} s, {how}"
     )
+    for note in dict.fromkeys(notes):
+        show(f"note: {note}")
     bank.close()
     return {
+        "notes": list(dict.fromkeys(notes)),
         "seconds a step": seconds,
         "matrix operations a second": peaks,
         "operations an example": {"teacher": teacher_ops, "student": student_ops},

@@ -5,8 +5,9 @@ Needs neither ray nor mlflow. The pictures are noise: nothing is learned, every 
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,7 +93,14 @@ def supply(pair: Pair, data: VisionData, device: str, *, bank: bool) -> TeacherS
 
 
 def ours(
-    pair: Pair, data: VisionData, device: str, *, epochs: int, teacher: TeacherSupply | None, precision: str = "float32"
+    pair: Pair,
+    data: VisionData,
+    device: str,
+    *,
+    epochs: int,
+    teacher: TeacherSupply | None,
+    precision: str = "float32",
+    say: Callable[[str], None] = lambda text: None,
 ) -> Iterator[dict[str, float]]:
     """The package's loop, a row an epoch; without a teacher by cross-entropy alone."""
     objective = Objective(WSL if teacher is not None else ALONE)
@@ -107,6 +115,7 @@ def ours(
         teacher=teacher,
         draws=objective.draws,
         graphs=objective.settled,
+        say=say,
     )
 
 
@@ -142,7 +151,8 @@ def raw_images(data: VisionData, part: Examples) -> Tensor:
 def naive(pair: Pair, data: VisionData, device: str, *, workers: int, most_steps: int = 10**9) -> Iterator[float]:
     """The loop that people write today: DataLoader, teacher at every step, the loss read at every step.
 
-    Yields the accuracy on the validation part after each epoch (of at most ``most_steps`` steps).
+    Yields twice an epoch: the mean loss after its steps (at most ``most_steps``), and then the accuracy on the
+    validation part.
     """
     options: dict[str, Any] = {
         "num_workers": workers,
@@ -156,10 +166,8 @@ def naive(pair: Pair, data: VisionData, device: str, *, workers: int, most_steps
     optimizer = torch.optim.SGD(student.parameters(), **settings)  # type: ignore[arg-type]
     while True:
         student.train()
-        running = 0.0
-        for step, (images, labels) in enumerate(train):
-            if step == most_steps:
-                break
+        losses: list[float] = []
+        for images, labels in itertools.islice(train, most_steps):
             images, labels = images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
             with torch.no_grad():
                 teacher_logits = teacher(images)
@@ -170,7 +178,8 @@ def naive(pair: Pair, data: VisionData, device: str, *, workers: int, most_steps
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            running += loss.item()
+            losses.append(loss.item())
+        yield sum(losses) / len(losses)
         student.eval()
         correct = 0
         with torch.no_grad():

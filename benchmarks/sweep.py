@@ -159,6 +159,7 @@ def main() -> None:
             "loader_workers": asked.loader_workers,
         }
         for number in range(asked.rounds):
+            shop.environment["WSL_SWEEP_BANK"] = str(shop.folder / f"bank-{number}")  # cold: the first seed fills it
             taken, ours = run_ours(shop, text, f"ours-{number}")
             seconds["ours"].append(taken)
             taken, naive = run_naive(shop, job, f"naive-{number}")

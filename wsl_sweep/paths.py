@@ -26,9 +26,18 @@ OVER_THE_NETWORK = frozenset(
         "9p",
         "panfs",
         "sshfs",
+        "virtiofs",
+        "vboxsf",
+        "s3fs",
+        "rclone",
+        "gcsfuse",
+        "juicefs",
     }
 )
 """File systems on which memory maps and locks of several machines cannot be relied on."""
+
+IN_MEMORY = frozenset({"tmpfs", "ramfs"})
+"""File systems whose files take memory, not a disk."""
 
 
 def cache_folder() -> Path:
@@ -74,13 +83,19 @@ def _file_system(path: Path) -> str:
 
 def _own_temporary() -> Path:
     """``wsl-sweep-<user>`` among the temporary files, which nobody else can have made."""
-    folder = Path(tempfile.gettempdir()) / f"wsl-sweep-{os.getuid()}"
-    try:
-        with contextlib.suppress(FileExistsError):
-            folder.mkdir(mode=0o700)
-        found = folder.lstat()
-    except OSError as error:
-        raise WslSweepError(f"{folder}: {error.strerror}; set WSL_SWEEP_BANK to a folder on this disk") from error
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
-        raise WslSweepError(f"{folder} is not this user's own; set WSL_SWEEP_BANK to a folder on this machine's disk")
-    return folder / "bank"
+    places = [Path(tempfile.gettempdir()), Path("/var/tmp")]
+    fit = [place for place in places if _file_system(place) not in OVER_THE_NETWORK | IN_MEMORY and place.is_dir()]
+    told = "no folder for temporary files is on a disk of this machine's"
+    for place in fit:
+        folder = place / f"wsl-sweep-{os.getuid()}"
+        try:
+            with contextlib.suppress(FileExistsError):
+                folder.mkdir(mode=0o700)
+            found = folder.lstat()
+        except OSError as error:
+            told = f"{folder}: {error.strerror}"
+            continue
+        if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022:
+            return folder / "bank"
+        told = f"{folder} is not this user's own"
+    raise WslSweepError(f"{told}; set WSL_SWEEP_BANK to a folder on this machine's disk")

@@ -15,7 +15,7 @@ import pytest
 
 from wsl_sweep.cli import main
 from wsl_sweep.spec.identity import short_hash
-from wsl_sweep.training.bank import GIGABYTE, BankSettings, LogitBank
+from wsl_sweep.training.bank import GIGABYTE, BankSettings, Layout, LogitBank
 
 FIELDS = {"key", "rows", "cells", "bytes", "found", "computed", "hit_rate", "last_used", "in_use", "identity"}
 ABOUT = {"teacher": "0123456789ab", "model": "convnet_8", "dataset": "digits"}
@@ -61,11 +61,11 @@ def command(root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 
 def identity(name: str) -> dict[str, Any]:
-    return {"teacher": {"model": name}, "data": "digits"}
+    return {"teacher": {"model": name}, "data": "digits", "precision": "float32"}
 
 
 def key_of(name: str) -> str:
-    return short_hash({**identity(name), "precision": "float32"})
+    return short_hash(identity(name))
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def keys(root: Path) -> list[str]:
     """Three empty banks, opened a day, ten days and a hundred days ago."""
     made = []
     for name, days in (("one", 1), ("two", 10), ("three", 100)):
-        bank = LogitBank(identity(name), 50, 10, settings=BankSettings(), about=ABOUT)
+        bank = LogitBank(identity(name), 50, Layout(10), settings=BankSettings(), about=ABOUT)
         bank.close()
         then = time.time() - 86400 * days
         os.utime(bank.folder / "card.json", (then, then))
@@ -136,7 +136,7 @@ def test_a_bank_is_told_with_what_it_belongs_to(command: Command, root: Path, ke
 
 
 def test_a_bank_that_somebody_has_open_is_in_use_and_is_left(command: Command, root: Path) -> None:
-    bank = LogitBank(identity("open"), 50, 10, about=ABOUT)
+    bank = LogitBank(identity("open"), 50, Layout(10), about=ABOUT)
     try:
         (listed,) = json.loads(command("bank", "--json").out)
         assert listed["in_use"] is True
@@ -250,7 +250,7 @@ OUTSIDE = ["../teachers", "..", ".", "/", "*", "?", "[0-9a-f]*", "../bank/../tea
 def teachers(root: Path) -> Iterator[Path]:
     """A folder beside the banks that looks like one itself, so that only its place protects it."""
     folder = root.parent / "teachers"
-    bank = LogitBank(identity("beside"), 50, 10, about=ABOUT)
+    bank = LogitBank(identity("beside"), 50, Layout(10), about=ABOUT)
     bank.close()
     bank.folder.rename(folder)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -125,7 +129,7 @@ def test_auto_is_measured_once_for_each_student_that_asks() -> None:
 
 
 def test_nothing_to_measure_starts_nothing() -> None:
-    assert measure_here({}, 1, []) == {}
+    assert measure_here({}, 1, 0.0, []) == {}
 
 
 def test_what_auto_came_to_is_said_with_both_times() -> None:
@@ -134,9 +138,52 @@ def test_what_auto_came_to_is_said_with_both_times() -> None:
     assert note == "precision auto: bfloat16 for convnet_4 (a step takes 2 ms in float32, 1.1 ms in bfloat16)"
 
 
-def test_a_measurement_is_two_times_and_the_choice_that_follows_from_them() -> None:
+def test_what_was_not_measured_is_said_with_the_reason() -> None:
+    (note,) = precision_notes({"convnet_4": {"chosen": "float32", "error": "it died"}})
+    assert note == "precision auto: float32 for convnet_4, unmeasured (it died)"
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache in which nothing is known yet."""
+    monkeypatch.setenv("WSL_SWEEP_CACHE", str(tmp_path))
+    return tmp_path
+
+
+def test_a_measurement_is_two_times_and_the_choice_that_follows_from_them(cache: Path) -> None:
     asked = auto_precision(spec_of("run: {recipe: digits, precision: auto}\nvariants: [kd, wsl]\n"), "cpu")
-    ((model, found),) = measure_here(asked, 1, []).items()
+    measured = measure_here(asked, 1, 0.0, [])
+    ((model, found),) = measured.items()
+    assert "error" not in found
     assert model == "convnet_4"
     assert min(found["float32"], found["bfloat16"]) > 0
     assert found["chosen"] == ("bfloat16" if found["bfloat16"] < 0.95 * found["float32"] else "float32")
+    (kept,) = (cache / "precision").glob("*.json")
+    assert {name: json.loads(kept.read_text())[name] for name in found} == found
+    assert measure_here(asked, 1, 0.0, []) == measured  # to the last digit: it was kept
+
+
+@pytest.mark.parametrize(("gpu", "chosen"), [(0.0, "float32"), (1.0, "bfloat16")])
+@pytest.mark.parametrize(
+    ("out", "err", "why"),
+    [
+        ("", "Traceback\nMemoryError: no room\n\n", "MemoryError: no room"),
+        ("not json\n", "", "its process ended with -9"),
+    ],
+)
+def test_what_cannot_be_measured_is_what_auto_means_unmeasured(
+    gpu: float, chosen: str, out: str, err: str, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = auto_precision(spec_of(MODELS), "cpu")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(stdout=out, stderr=err, returncode=-9))
+    measured = measure_here(asked, 1, gpu, [])
+    assert measured == {model: {"chosen": chosen, "error": why} for model in asked}
+    assert why in precision_notes(measured)[0]
+
+
+def test_a_process_that_fails_is_no_end_of_the_sweep(cache: Path) -> None:
+    asked = auto_precision(spec_of("run: {recipe: digits, precision: auto}\nvariants: [kd, wsl]\n"), "cpu")
+    broken = {"nobodys.module:net": {**asked["convnet_4"], "student": {"model": "nobodys.module:net"}}}
+    found = measure_here(broken, 1, 0.0, [])["nobodys.module:net"]
+    assert found["chosen"] == "float32"
+    assert "nobodys" in found["error"]

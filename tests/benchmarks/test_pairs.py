@@ -56,7 +56,9 @@ def test_a_bank_that_is_filled_beforehand_has_all_that_a_training_asks_for() -> 
 
 def test_the_naive_loop_learns_and_looks_at_the_validation_part() -> None:
     loop = naive(SMALL, pictures("cpu", 10, 5), "cpu", workers=0)
-    assert [next(loop), next(loop)] == [pytest.approx(0.5, abs=0.5)] * 2
+    losses, accuracies = zip(*((next(loop), next(loop)) for _ in range(4)), strict=True)
+    assert losses[-1] < losses[0]
+    assert all(0 <= accuracy <= 1 for accuracy in accuracies)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ def test_a_trivial_trial_says_what_a_finished_one_says(tmp_path: Path) -> None:
     conductor = Conductor(spec, Ledger(tmp_path / "ledger"), has_teacher=lambda _: True)
 
     def outcome(trial: Trial) -> dict[str, Any]:
-        report = finished_report({"kind": "train", "trials": [trial.to_json()]})
+        report = finished_report({"kind": "train", "trials": [trial.to_json()], "metrics": ["validation/accuracy"]})
         (row,) = json.loads(report["rows"])
         assert set(METRICS) < set(row)
         found: dict[str, Any] = json.loads(report["outcome"])

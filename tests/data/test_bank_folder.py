@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,7 +13,7 @@ import pytest
 
 from wsl_sweep import paths
 from wsl_sweep.errors import WslSweepError
-from wsl_sweep.paths import OVER_THE_NETWORK, bank_folder
+from wsl_sweep.paths import IN_MEMORY, OVER_THE_NETWORK, bank_folder
 
 
 @pytest.fixture(autouse=True)
@@ -26,10 +27,24 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+Mount = Callable[..., None]
+
+
 @pytest.fixture
-def on_nfs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The cache lies on another machine's disk."""
-    monkeypatch.setattr(paths, "_file_system", lambda path: "nfs4")
+def mount(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> Mount:
+    """Says what file systems there are: of the folder for temporary files, of /var/tmp, and of everything else."""
+
+    def set_to(elsewhere: str, temporary_files: str = "ext4", var_tmp: str = "ext4") -> None:
+        known = {temporary: temporary_files, Path("/var/tmp"): var_tmp}
+        monkeypatch.setattr(paths, "_file_system", lambda path: known.get(path, elsewhere))
+
+    return set_to
+
+
+@pytest.fixture
+def on_nfs(mount: Mount) -> None:
+    """The cache lies on another machine's disk, /var/tmp in memory."""
+    mount("nfs4", var_tmp="tmpfs")
 
 
 def own(temporary: Path) -> Path:
@@ -54,16 +69,36 @@ def test_else_it_lies_in_the_cache_and_is_not_made(tmp_path: Path, temporary: Pa
 
 
 @pytest.mark.parametrize("kind", sorted(OVER_THE_NETWORK))
-def test_a_cache_over_the_network_is_not_used(kind: str, temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(paths, "_file_system", lambda path: kind)
+def test_a_cache_over_the_network_is_not_used(kind: str, temporary: Path, mount: Mount) -> None:
+    mount(kind)
     assert bank_folder() == bank_folder() == own(temporary) / "bank"
     assert stat.S_IMODE(own(temporary).stat().st_mode) == 0o700
 
 
 @pytest.mark.parametrize("kind", ["ext4", "xfs", "overlay", "tmpfs", ""])
-def test_a_disk_of_this_machine_is_used(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(paths, "_file_system", lambda path: kind)
+def test_a_disk_of_this_machine_is_used(kind: str, tmp_path: Path, mount: Mount) -> None:
+    mount(kind)
     assert bank_folder() == tmp_path / "cache" / "bank"
+
+
+@pytest.mark.parametrize("kind", sorted(IN_MEMORY | {"nfs4", "virtiofs"}))
+def test_temporary_files_in_memory_or_over_the_network_are_passed_over(
+    kind: str, tmp_path: Path, temporary: Path, mount: Mount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mount("nfs4", temporary_files=kind)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "mkdir", lambda self, **_: made.append(self))
+        patch.setattr(Path, "lstat", lambda self: tmp_path.stat())
+        made: list[Path] = []
+        assert bank_folder() == own(Path("/var/tmp")) / "bank"
+    assert made == [own(Path("/var/tmp"))]
+    assert not own(temporary).exists()
+
+
+def test_without_any_disk_a_user_is_asked_to_name_one(mount: Mount) -> None:
+    mount("nfs4", "tmpfs", "nfs4")
+    with pytest.raises(WslSweepError, match="set WSL_SWEEP_BANK"):
+        bank_folder()
 
 
 def test_a_folder_that_others_may_write_is_refused(on_nfs: None, temporary: Path) -> None:
@@ -83,6 +118,12 @@ def test_a_folder_of_somebody_else_is_refused(on_nfs: None, temporary: Path, mon
     stranger = os.getuid() + 1
     with pytest.raises(WslSweepError, match="not this user's own"):
         bank_folder()
+
+
+def test_a_place_that_will_not_do_is_passed_over_for_the_next(mount: Mount, temporary: Path) -> None:
+    mount("nfs4")
+    own(temporary).write_text("in the way")
+    assert bank_folder() == own(Path("/var/tmp")) / "bank"
 
 
 @pytest.mark.parametrize("what", ["a link", "a file"])

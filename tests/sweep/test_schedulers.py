@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import random
+from typing import Any
+
+import numpy as np
 import pytest
-from ray.tune.schedulers import AsyncHyperBandScheduler
+from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
 from wsl_sweep.spec.sections import SchedulerSection
 from wsl_sweep.sweep.runner import UNHURRIED, report_seconds
-from wsl_sweep.sweep.schedulers import build_scheduler, rung_epochs
+from wsl_sweep.sweep.schedulers import ArmScheduler, build_scheduler, rung_epochs
 
 
 @pytest.mark.parametrize("slots", [1, 2, 16, 1_000, 10_000])
@@ -39,3 +44,102 @@ def test_rungs_are_the_epochs_at_which_ray_decides(name: str, epochs: int, grace
 @pytest.mark.parametrize("name", ["none", "median"])
 def test_without_rungs_there_are_none(name: str) -> None:
     assert rung_epochs(SchedulerSection(name=name), 40) == []
+
+
+# --- reports of several epochs ---------------------------------------------------------------------
+
+METRIC = "validation/accuracy"
+EPOCHS = 12
+
+
+class RayTrial:
+    """What a scheduler knows of a trial."""
+
+    def __init__(self, number: int) -> None:
+        self.trial_id = f"trial {number}"
+
+
+class Arm:
+    """One arm's scheduler, behind the reports of its trials."""
+
+    def __init__(self, name: str) -> None:
+        self.section = SchedulerSection(name=name, grace_epochs=1, reduction_factor=2)
+        self.stopped: list[Any] = []
+        self.all = ArmScheduler(
+            lambda: build_scheduler(self.section, METRIC, "max", EPOCHS),
+            lambda trial: "arm",
+            lambda trial, result: self.stopped.append(trial),
+        )
+
+    def add(self, trial: Any) -> None:
+        self.all.on_trial_add(None, trial)
+
+    def hear(self, trial: Any, first: int, values: list[float], **more: Any) -> str:
+        """A report of the epochs from ``first`` on."""
+        rows = [{"epoch": first + place, METRIC: value} for place, value in enumerate(values)]
+        return self.all.on_trial_result(None, trial, {**rows[-1], "rows": json.dumps(rows), **more})
+
+
+def arm_of_three() -> Arm:
+    """An arm whose median is 0.5 at every epoch."""
+    arm = Arm("median")
+    for number in range(3):
+        assert arm.hear(RayTrial(number), 1, [0.5] * EPOCHS) == TrialScheduler.CONTINUE
+    return arm
+
+
+def test_a_good_epoch_in_the_middle_of_a_report_counts() -> None:
+    arm, trial = arm_of_three(), RayTrial(9)
+    assert arm.hear(trial, 1, [0.6, 0.9, 0.1]) == TrialScheduler.CONTINUE
+    assert arm.hear(trial, 4, [0.1]) == TrialScheduler.CONTINUE
+    assert arm.stopped == []
+
+
+def test_a_bad_epoch_in_the_middle_of_a_report_ends_a_trial() -> None:
+    """Whoever had heard of it at once had stopped the trial then; what it did afterwards is not looked at."""
+    arm, trial = arm_of_three(), RayTrial(9)
+    assert arm.hear(trial, 1, [0.1, 0.1, 0.9]) == TrialScheduler.STOP
+    assert arm.stopped == [trial]
+
+
+@pytest.mark.parametrize("values", [[0.1], [0.1, 0.1], [0.9, 0.1]])
+def test_a_report_with_an_outcome_stops_nothing(values: list[float]) -> None:
+    arm = arm_of_three()
+    assert arm.hear(RayTrial(9), 1, values, outcome="{}") == TrialScheduler.CONTINUE
+    assert arm.stopped == []
+
+
+def test_a_report_without_rows_stops_nothing() -> None:
+    arm = arm_of_three()
+    assert arm.all.on_trial_result(None, RayTrial(9), {"outcome": "{}"}) == TrialScheduler.CONTINUE
+
+
+@pytest.mark.parametrize("name", ["median", "asha", "hyperband"])
+@pytest.mark.parametrize("seed", range(5))
+def test_decisions_are_those_of_a_scheduler_that_hears_of_every_epoch(name: str, seed: int) -> None:
+    chance = random.Random(seed)
+    slow, quick = Arm(name), Arm(name)
+    running = {RayTrial(number): 1 for number in range(10)}
+    curves = {trial: [chance.random() for _ in range(EPOCHS)] for trial in running}
+    for arm in (slow, quick):
+        np.random.seed(seed)  # Ray draws each trial's bracket
+        for trial in running:
+            arm.add(trial)
+    decided = 0
+    while running:
+        trial = chance.choice(list(running))
+        first = running[trial]
+        last = min(EPOCHS, first + chance.randrange(4))
+        values = curves[trial][first - 1 : last]
+        wanted = str(TrialScheduler.CONTINUE)
+        for place, value in enumerate(values):
+            wanted = quick.hear(trial, first + place, [value])
+            if wanted == TrialScheduler.STOP:
+                break
+        assert slow.hear(trial, first, values) == wanted
+        decided += wanted == TrialScheduler.STOP
+        running[trial] = last + 1
+        if last == EPOCHS or wanted == TrialScheduler.STOP:
+            del running[trial]
+    assert decided > 0
+    assert slow.stopped == quick.stopped

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -38,6 +42,29 @@ def make_job(*sets: str, seed: int = 0, part: str = "train", threads: int = 1, t
     text = "variants: {x: {}}\nrun: {recipe: digits}"
     spec = parse_spec(text, "x", CommandLine(sets=(*shortened, *sets)))
     return Job(spec.config({}, seed=seed), part, threads)  # type: ignore[arg-type]
+
+
+HOLDER = """
+import fcntl, sys, time
+lock = open(sys.argv[1], "a")
+fcntl.flock(lock, fcntl.LOCK_EX)
+print("held", flush=True)
+time.sleep(600)
+"""
+
+
+@contextlib.contextmanager
+def asleep_with_the_lock(folder: Path) -> Iterator[None]:
+    """Meanwhile a stopped process holds the lock of a folder of records."""
+    process = subprocess.Popen([sys.executable, "-c", HOLDER, str(folder / "lock")], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        process.send_signal(signal.SIGSTOP)
+        yield
+    finally:
+        process.kill()
+        process.communicate(timeout=60)
 
 
 @pytest.fixture(autouse=True)

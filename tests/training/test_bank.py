@@ -21,7 +21,7 @@ from torch import Tensor
 from wsl_sweep.data import VisionData, load
 from wsl_sweep.distill import distillation_loss, label_cross_entropy, soft_label_weights
 from wsl_sweep.errors import TrialError
-from wsl_sweep.training import bank, fingerprint
+from wsl_sweep.training import bank, device, fingerprint, records
 from wsl_sweep.training.bank import (
     GIGABYTE,
     BankSettings,
@@ -30,7 +30,6 @@ from wsl_sweep.training.bank import (
     TeacherOutputs,
     bank_identity,
     list_banks,
-    open_bank,
     prune_banks,
 )
 from wsl_sweep.training.records import RecordFile, owned
@@ -38,6 +37,20 @@ from wsl_sweep.training.records import RecordFile, owned
 from .conftest import make_job
 
 STRANGE = [float("inf"), -float("inf"), float("nan"), -0.0, 0.0, 1e-45, -1e-40, 3.4028235e38, 1.0, -87.3]
+
+
+def open_bank(
+    identity: dict[str, Any],
+    cells: int,
+    classes: int,
+    *,
+    features: int = 0,
+    precision: str = "float32",
+    settings: BankSettings = BankSettings(),
+    about: dict[str, Any] | None = None,
+) -> LogitBank:
+    layout = Layout(classes, features, precision)
+    return LogitBank({**identity, "precision": precision}, cells, layout, settings=settings, about=about)
 
 
 def bits(values: Tensor) -> list[int]:
@@ -159,8 +172,8 @@ def identity(data: VisionData | None = None, **changes: Any) -> dict[str, Any]:
     return bank_identity(data or digits(), **arguments)
 
 
-def key(named: dict[str, Any], precision: str = "float32") -> str:
-    made = LogitBank(named, 10, 3, precision=precision)
+def key(named: dict[str, Any]) -> str:
+    made = LogitBank(named, 10, Layout(3, 0, named["precision"]))
     made.close()
     return made.key
 
@@ -197,7 +210,7 @@ def test_other_pictures_make_another_bank_and_other_parts_of_them_do_not() -> No
 
 
 def test_another_precision_torch_code_or_device_makes_another_bank(monkeypatch: pytest.MonkeyPatch) -> None:
-    keys = [key(identity()), key(identity(), "float16")]
+    keys = [key(identity()), key(identity(precision="float16"))]
     for place, name, value in (
         (torch, "__version__", "99.0"),
         (bank, "teacher_code_digest", lambda: "other"),
@@ -214,6 +227,36 @@ def test_another_precision_torch_code_or_device_makes_another_bank(monkeypatch: 
     assert len(set(keys)) == len(keys) == 8
 
 
+def test_another_processor_or_other_kernels_make_another_bank(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in device.DECIDES_KERNELS:
+        monkeypatch.delenv(variable, raising=False)
+    keys = [key(identity())]
+    with monkeypatch.context() as patch:
+        patch.setattr(device, "_processor", lambda: "Abacus 9000")
+        keys.append(key(identity()))
+    for variable in device.DECIDES_KERNELS:
+        for value in ("one", "another"):
+            with monkeypatch.context() as patch:
+                patch.setenv(variable, value)
+                keys.append(key(identity()))
+    assert len(set(keys)) == len(keys) == 10
+    assert key(identity()) == keys[0]
+
+
+def test_another_version_of_a_teachers_library_makes_another_bank(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = {"convnet_3": set[str](), "users_module:net": set[str](), "torchvision:resnet18": set[str]()}
+    for number in ("0.1", "0.2"):
+        monkeypatch.setattr(fingerprint, "version", lambda name, number=number: f"{number} of {name}")
+        for model, keys in ours.items():
+            keys.add(key(identity(teacher={**TEACHER, "model": model})))
+    assert {model: len(keys) for model, keys in ours.items()} == {
+        "convnet_3": 1,
+        "users_module:net": 1,
+        "torchvision:resnet18": 2,
+    }
+    assert identity(teacher={**TEACHER, "model": "torchvision:resnet18"})["library"] == "torchvision 0.2 of torchvision"
+
+
 def test_the_code_of_a_bank_is_that_of_all_that_makes_a_teachers_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
     own = set(fingerprint.TEACHER_CODE)
     assert {"models", "data", "distill/losses.py", "training/supply.py", "training/teachers.py"} <= own
@@ -226,8 +269,8 @@ def test_the_code_of_a_bank_is_that_of_all_that_makes_a_teachers_outputs(monkeyp
 
 def test_where_things_lie_and_what_they_are_called_makes_no_other_bank() -> None:
     named = identity()
-    one = LogitBank(named, 10, 3, about={"dataset": "digits"})
-    other = LogitBank(named, 10, 3, about={"dataset": "mine"}, settings=BankSettings(limit_gb=1.0))
+    one = LogitBank(named, 10, Layout(3), about={"dataset": "digits"})
+    other = LogitBank(named, 10, Layout(3), about={"dataset": "mine"}, settings=BankSettings(limit_gb=1.0))
     assert one.folder == other.folder
     assert "digits" not in json.dumps(named)
     one.close()
@@ -289,7 +332,7 @@ def test_the_limit_is_of_all_banks_together(open_one: Open) -> None:
     fill(one, *range(1000))
     taken = sum(path.stat().st_blocks * 512 for path in one.folder.iterdir())
     for more in (0, 1000):
-        limit = BankSettings(limit_gb=(taken + more * row) / GIGABYTE)
+        limit = BankSettings(limit_gb=(taken + 4 * 1000 + more * row + 1) / GIGABYTE)
         other = open_one(f"{more} more", cells=1000, settings=limit)
         fits = other.records.put(other.records.claim(np.arange(1), 1), np.zeros((1, other.layout.words), np.uint32))
         assert fits == (more > 0)
@@ -301,9 +344,17 @@ def test_a_disk_keeps_some_room_for_others(open_one: Open, monkeypatch: pytest.M
     class Disk(NamedTuple):
         free: int
 
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: Disk(bank.FREE_BYTES - 10**6))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Disk(bank.FREE_BYTES + 4 * 10 + 1))
     one = open_one()
     assert not one.records.put(one.records.claim(np.arange(1), 1), np.zeros((1, 5), np.uint32))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Disk(bank.FREE_BYTES - 10**6))
+    with pytest.raises(TrialError, match="GB of the disk stay free"):
+        open_one("b")
+
+
+def test_a_limit_below_the_index_alone_is_told() -> None:
+    with pytest.raises(TrialError, match=r"its index of 1,000 views alone.*bank.limit_gb is 3e-06"):
+        open_bank({"letter": "a"}, 1000, 3, settings=BankSettings(limit_gb=3e-6))
 
 
 def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -324,6 +375,24 @@ def test_a_disk_without_room_for_the_index_is_told(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(TrialError, match="No space left"):
+        open_bank({"letter": "a"}, 10, 3)
+
+
+def test_a_bank_that_is_pruned_while_it_is_opened_is_opened_again(
+    open_one: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter([False])
+    real = records._is
+    monkeypatch.setattr(records, "_is", lambda *of: next(answers, None) is None and real(*of))
+    one = open_one()
+    fill(one, 1)
+    assert there(one, 1, 2) == [True, False]
+    assert next(answers, "asked") == "asked"
+
+
+def test_a_bank_that_is_pruned_again_and_again_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "_is", lambda *_: False)
+    with pytest.raises(TrialError, match="deleted just now"):
         open_bank({"letter": "a"}, 10, 3)
 
 

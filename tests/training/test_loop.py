@@ -16,7 +16,7 @@ from wsl_sweep.distill import Step, StepTerms, label_cross_entropy
 from wsl_sweep.errors import DivergedError
 from wsl_sweep.training import loop
 from wsl_sweep.training.bank import TeacherOutputs
-from wsl_sweep.training.feed import WHOLE_EPOCH, windows
+from wsl_sweep.training.feed import WHOLE_EPOCH, epoch_inputs, steps_an_epoch, windows
 from wsl_sweep.training.loop import Row, build_optimizer, learning_rate, predict, train_epochs
 
 SGD: dict[str, Any] = {"name": "sgd", "lr": 0.1, "momentum": 0.0, "weight_decay": 0.0}
@@ -123,6 +123,16 @@ def test_every_step_is_made_at_its_learning_rate(name: str, monkeypatch: pytest.
 )
 def test_a_last_batch_of_one_example_is_left_out(batch_size: int, sizes: list[int]) -> None:
     assert sizes_of_steps(data(train=11), batch_size) == sizes
+
+
+def test_an_epoch_has_as_many_steps_as_are_told_beforehand() -> None:
+    for examples in range(1, 14):
+        on = data(train=examples)
+        for batch_size in range(1, 16):
+            inputs = epoch_inputs(on, None, seed=0, epoch=0, epochs=1, batch_size=batch_size)
+            found = [len(one.labels) for one in inputs]
+            assert len(found) == steps_an_epoch(examples, batch_size), (examples, batch_size)
+            assert examples - sum(found) in ((0, 1) if batch_size > 1 else (0,))
 
 
 def reference(

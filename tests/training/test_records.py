@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -19,7 +21,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from wsl_sweep.training import records
-from wsl_sweep.training.records import HEADER_WORDS, Cells, RecordFile, Waiting, Words
+from wsl_sweep.training.records import HEADER_WORDS, Cells, LockedOutError, RecordFile, Waiting, Words, set_aside
+
+from .conftest import asleep_with_the_lock
 
 WORDS = 5
 ROW_BYTES = 4 * (WORDS + 2)
@@ -379,6 +383,87 @@ def test_a_next_place_that_was_lost_costs_rows_that_are_noticed(open_file: Open)
     file._header[0] = 1
     fill(file, numbers(40))
     assert holds(open_file(), numbers(10, 20, 30, 40)) == [True, False, True, True]
+
+
+# --- locks -----------------------------------------------------------------------------------------
+
+
+def test_behind_a_process_that_sleeps_with_the_lock_nobody_waits_for_ever(
+    open_file: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "LOCK_PATIENCE", 0.3)
+    file = open_file()
+    fill(file, numbers(1, 2))
+    file.claim(numbers(3), 1)
+    with asleep_with_the_lock(tmp_path / "bank"):
+        assert holds(file, numbers(1, 2, 3)) == [True, True, False]
+        for call in (
+            lambda: file.claim(numbers(4), 1),
+            lambda: file.release(numbers(3)),
+            lambda: file.put(numbers(3), content(numbers(3))),
+            lambda: file.count(1, 1),
+            open_file,
+            lambda: set_aside(tmp_path / "bank"),
+        ):
+            begun = time.monotonic()
+            with pytest.raises(LockedOutError, match=r"sleeps holds the lock of .*bank"):
+                call()
+            assert 0.3 <= time.monotonic() - begun < 5
+        begun = time.monotonic()
+        file.close()
+        assert time.monotonic() - begun < 5
+    after = open_file()
+    assert holds(after, numbers(1, 2, 3)) == [True, True, False]
+    assert after.claim(numbers(3, 4), 2).tolist() == [3, 4]  # also what was claimed by who could not say that it goes
+
+
+def test_a_lock_that_comes_back_in_time_is_waited_for(open_file: Open, tmp_path: Path) -> None:
+    file = open_file()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(asleep_with_the_lock(tmp_path / "bank"))
+        timer = threading.Timer(0.3, stack.close)
+        timer.start()
+        assert file.claim(numbers(1), 1).tolist() == [1]
+        timer.join()
+
+
+def test_a_folder_in_use_is_not_set_aside_and_an_idle_one_is_renamed(open_file: Open, tmp_path: Path) -> None:
+    file, folder = open_file(), tmp_path / "bank"
+    fill(file, numbers(1))
+    assert set_aside(folder) is None
+    assert holds(file, numbers(1)) == [True]
+    file.close()
+    gone = set_aside(folder)
+    assert gone is not None
+    assert gone.parent == tmp_path
+    assert not folder.exists()
+    assert RecordFile.peek(gone, 100).rows == 1
+    assert holds(open_file(), numbers(1)) == [False]
+    assert folder.is_dir()
+
+
+def test_a_folder_that_was_replaced_while_it_was_opened_is_told(
+    open_file: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = files_open()
+    with monkeypatch.context() as patch:
+        patch.setattr(records, "_is", lambda *_: False)
+        with pytest.raises(OSError, match="deleted just now") as told:
+            open_file()
+    assert told.value.errno == errno.ESTALE
+    assert files_open() == before
+    fill(open_file(), numbers(1))
+
+
+def test_an_open_file_is_told_from_another_at_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with path.open("w") as file:
+        assert records._is(file.fileno(), path)
+        path.rename(tmp_path / "aside")
+        assert not records._is(file.fileno(), path)
+        path.touch()
+        assert not records._is(file.fileno(), path)
+        assert records._is(file.fileno(), tmp_path / "aside")
 
 
 # --- slow and dead owners --------------------------------------------------------------------------

@@ -62,10 +62,10 @@ class Recorder:
         self.recorded = self.replayed = 0
         self._spoil = spoil
 
-    def __call__(self, run: Callable[[], StepTerms]) -> tuple[Any, Any]:
+    def __call__(self, run: Callable[[], object]) -> Recorder:
         self.recorded += 1
         self._run = run
-        return self, None
+        return self
 
     def replay(self) -> None:
         self.replayed += 1
@@ -134,11 +134,11 @@ def test_replayed_steps_are_the_steps_themselves(optimizer: str, precision: str)
     assert replayed.runner.has_regularization
 
 
-def refuse(_: Callable[[], StepTerms]) -> tuple[Any, Any]:
+def refuse(_: Callable[[], object]) -> Any:
     raise RuntimeError("operation not permitted when stream is capturing\nand much more")
 
 
-def run_then_refuse(run: Callable[[], StepTerms]) -> tuple[Any, Any]:
+def run_then_refuse(run: Callable[[], object]) -> Any:
     run()
     raise ValueError
 
@@ -152,9 +152,11 @@ def run_then_refuse(run: Callable[[], StepTerms]) -> tuple[Any, Any]:
     ],
 )
 def test_what_cannot_be_recorded_is_run_as_if_nothing_had_been_tried(optimizer: str, record: Any, why: str) -> None:
-    course = Course(record, optimizer).run()
+    said: list[str] = []
+    course = Course(record, optimizer, say=said.append).run()
     assert same(Course(None, optimizer).run(), course)
     assert course.runner.why_no_graph == why
+    assert said == [f"steps are not replayed as a graph: {why}"]
 
 
 @pytest.mark.parametrize("what", ["a weight", "a statistic", "a sum", "a weight becomes nan"])
@@ -187,11 +189,52 @@ def test_a_replay_that_does_nothing_is_not_taken() -> None:
     assert same(Course(None).run(), course)
 
 
-def test_a_model_that_draws_is_trained_as_if_nothing_had_been_tried() -> None:
-    """A replay draws other numbers than the step did: it is not taken, and the draws go on where the step left them."""
-    course = Course(Recorder(), dropout=0.5).run()
+def test_a_model_that_draws_is_replayed_with_the_draws_of_the_step() -> None:
+    record = Recorder()
+    course = Course(record, dropout=0.5).run()
+    assert course.runner.why_no_graph is None
+    assert record.replayed == 12 - WARM_UP_STEPS - 2
+    assert same(Course(None, dropout=0.5).run(), course)
+
+
+def test_a_replay_that_draws_other_numbers_is_not_taken_and_the_draws_go_on_where_the_step_left_them() -> None:
+    class Drawing(Recorder):
+        def replay(self) -> None:
+            torch.rand(1)
+            super().replay()
+
+    course = Course(Drawing(), dropout=0.5).run()
     assert course.runner.why_no_graph is not None
     assert same(Course(None, dropout=0.5).run(), course)
+
+
+def test_only_full_batches_are_recorded() -> None:
+    sizes: list[int] = []
+
+    class Sized(Recorder):
+        def __call__(self, run: Callable[[], object]) -> Recorder:
+            sizes.append(course.size)
+            return super().__call__(run)
+
+    class Small(Course):
+        """Its batches of 5 come first."""
+
+        size = 0
+
+        def run(self, epochs: int = 2) -> Course:
+            torch.manual_seed(1)
+            for step in range(12):
+                self.size = 5 if step < 5 else 8
+                self.runner(inputs(step, self.size), 0.1)
+                self.losses.append(float(self.runner.sums[0]))
+            return self
+
+    record = Sized()
+    course = Small(record, batch_size=8)
+    course.run()
+    assert sizes == [8]
+    assert record.replayed == 7 - WARM_UP_STEPS
+    assert same(Small(None, batch_size=8).run(), course)
 
 
 def test_steps_that_may_change_are_not_replayed() -> None:

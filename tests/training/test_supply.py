@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -24,18 +27,21 @@ from wsl_sweep.errors import TrialError, WslSweepError
 from wsl_sweep.models import build
 from wsl_sweep.spec.catalogue import MODELS
 from wsl_sweep.training import FrozenTeacher, Job, TeacherStore, TrialTraining, records, supply, train_teacher
-from wsl_sweep.training.bank import BankSettings, TeacherOutputs, list_banks
+from wsl_sweep.training.bank import GIGABYTE, BankSettings, TeacherOutputs, list_banks
 from wsl_sweep.training.records import RecordFile
 from wsl_sweep.training.supply import TeacherSupply, supply_for
 from wsl_sweep.training.weights import save_tensors
+from wsl_sweep.user_code import search_in
 
-from .conftest import make_job
+from .conftest import asleep_with_the_lock, make_job
 
 TEACHER = {"model": "convnet_8", "weights": "0" * 64, "own_code": None}
 UNTIMED = ("timestamp", "train/seconds")
 
 OFF = BankSettings(use=False)
-FULL = BankSettings(limit_gb=0.0)
+FULL = BankSettings(limit_gb=(4 * 1797 * 9 + 1) / GIGABYTE)
+"""Room for the index of the digits in nine views, and for no row."""
+
 FEATURES = BankSettings(features=True)
 
 
@@ -311,6 +317,100 @@ def test_by_batch_each_batch_is_its_own_and_nothing_of_training_is_kept(opened: 
     assert list_banks()[0].usage.rows == distinct(rows, views) + len(data.validation)
 
 
+class Narrow(nn.Module):
+    """A teacher without features."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+
+    def forward(self, images: Tensor) -> Tensor:
+        found: Tensor = self.body(images)
+        return found
+
+
+def test_a_teacher_without_features_has_a_bank_without_them_where_nobody_of_its_own_reads_any(opened: Supply) -> None:
+    """``bank.features`` is a sweep's: another arm's teacher may have some."""
+    data = pictures_of()
+    rows, views = asked(data)
+    found = []
+    for _ in range(2):
+        one = opened(data, lambda: FrozenTeacher(Narrow(), data.validation), settings=FEATURES)
+        found.append(one.outputs(rows, views))
+        assert one.notes == []
+    assert same(*found)
+    assert found[0].features is None
+    (entry,) = list_banks()
+    assert not entry.key.endswith("-features")
+    assert (one.computed, one.found) == (0, distinct(rows, views))
+    with pytest.raises(WslSweepError, match="features"):
+        opened(data, lambda: FrozenTeacher(Narrow(), data.validation), features=True, settings=FEATURES)
+
+
+def test_without_a_bank_the_teacher_is_loaded_when_it_is_needed(opened: Supply) -> None:
+    data = pictures_of()
+    making = Making(data)
+    one = opened(data, making, settings=replace(OFF, features=True))
+    assert not making.made
+    rows, views = asked(data)
+    assert one.outputs(rows, views).features is None
+    one.validation_logits()
+    assert len(making.made) == 1
+    assert list_banks() == []
+
+
+def test_a_bank_with_features_needs_no_teacher_where_it_is_warm_and_nobody_reads_them(opened: Supply) -> None:
+    data = pictures_of()
+    rows, views = asked(data)
+    opened(data, Making(data), settings=FEATURES).outputs(rows, views)
+    assert list_banks()[0].key.endswith("-features")
+    making = Making(data)
+    opened(data, making, settings=FEATURES).outputs(rows, views)
+    assert not making.made
+
+
+def random_states() -> list[bytes]:
+    """Of torch, numpy and Python."""
+    numpys: Any = np.random.get_state()
+    pythons = json.dumps(random.getstate()).encode()
+    return [torch.get_rng_state().numpy().tobytes(), numpys[1].tobytes() + bytes([numpys[2] % 256]), pythons]
+
+
+def draw() -> None:
+    torch.rand(3)
+    np.random.rand(3)
+    random.random()
+
+
+@pytest.mark.parametrize("settings", [OFF, BankSettings(), FEATURES], ids=["off", "on", "features"])
+@pytest.mark.parametrize("options", [{}, {"features": True}, {"by_batch": True}], ids=["logits", "features", "batch"])
+def test_a_teacher_that_draws_leaves_the_random_states_as_they_were(
+    options: dict[str, bool], settings: BankSettings, opened: Supply, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = pictures_of()
+    making, real = Making(data), FrozenTeacher.outputs
+
+    def drawing(self: FrozenTeacher, *of: Any) -> Any:
+        draw()
+        return real(self, *of)
+
+    def loading() -> FrozenTeacher:
+        draw()
+        return making()
+
+    monkeypatch.setattr(FrozenTeacher, "outputs", drawing)
+    draw()
+    before = random_states()
+    one = opened(data, loading, settings=settings, **options)
+    assert random_states() == before
+    one.validation_logits()
+    if "by_batch" not in options:
+        one.outputs(*asked(data))
+    assert making.made
+    assert random_states() == before
+
+
 # --- trouble ---------------------------------------------------------------------------------------
 
 
@@ -375,7 +475,48 @@ def test_a_full_bank_is_said_once(opened: Supply) -> None:
     one.outputs(rows, views)
     assert one.computed == 2 * distinct(rows, views)
     assert len(one.notes) == 1
-    assert "bank.limit_gb is 0" in one.notes[0]
+    assert "takes no more rows" in one.notes[0]
+    assert "bank.limit_gb is 6.46" in one.notes[0]
+
+
+def test_a_lock_that_is_not_given_back_costs_the_bank_and_not_the_outputs(
+    opened: Supply, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "LOCK_PATIENCE", 0.2)
+    data = pictures_of()
+    rows, views = asked(data)
+    wanted = opened(data, Making(data), settings=OFF).outputs(rows, views)
+    calls = iter(range(99))
+    with contextlib.ExitStack() as stack:
+
+        def check() -> None:
+            if next(calls) == 1:  # between a claim and what is put for it
+                stack.enter_context(asleep_with_the_lock(folder_of_the_bank()))
+
+        one = opened(data, Making(data), check=check)
+        assert same(one.outputs(rows, views), wanted)
+        assert one.computed == distinct(rows, views)
+        assert same(one.outputs(rows, views), wanted)
+        one.close()
+        assert len(one.notes) == 1
+        assert "is given up" in one.notes[0]
+    other = opened(data, Making(data))
+    assert same(other.outputs(rows, views), wanted)
+    assert other.computed == distinct(rows, views) - 64
+
+
+def test_a_bank_whose_lock_is_held_when_it_is_opened_costs_the_bank_alone(
+    opened: Supply, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "LOCK_PATIENCE", 0.2)
+    data = pictures_of()
+    rows, views = asked(data)
+    wanted = opened(data, Making(data)).outputs(rows, views)
+    with asleep_with_the_lock(folder_of_the_bank()):
+        one = opened(data, Making(data))
+        assert "cannot be used" in one.notes[0]
+        assert "holds the lock" in one.notes[0]
+        assert same(one.outputs(rows, views), wanted)
 
 
 def test_a_supply_that_fails_to_begin_lets_its_bank_go(opened: Supply) -> None:
@@ -477,6 +618,47 @@ def test_a_trial_is_the_same_cold_warm_off_or_full(sets: tuple[str, ...], store:
     assert cold_facts["computed"] == views_of(job)
     assert warm_facts["computed"] == 0
     assert warm_facts["found"] > 0
+
+
+DROPPING = """
+from torch import nn
+
+
+def net(num_classes, in_channels):
+    body = [nn.Flatten(), nn.Linear(64 * in_channels, 32), nn.ReLU(), nn.Dropout(0.5)]
+    return nn.Sequential(*body, nn.Linear(32, num_classes))
+"""
+
+
+def test_a_student_that_drops_out_is_the_same_whatever_the_bank_holds(store: TeacherStore, tmp_path: Path) -> None:
+    (tmp_path / "users_dropping.py").write_text(DROPPING)
+    search_in([tmp_path])
+    job = make_job("student.model=users_dropping:net")
+    wanted, _ = rows_of(with_bank(job, OFF), store)
+    cold, cold_facts = rows_of(job, store)
+    warm, warm_facts = rows_of(job, store)
+    damage("half of the rows")
+    partly, partly_facts = rows_of(job, store)
+    assert wanted == cold == warm == partly
+    assert cold_facts["computed"] > partly_facts["computed"] > warm_facts["computed"] == 0
+
+
+@pytest.mark.parametrize("rows_before", [0, 1])
+def test_a_trial_goes_on_where_somebody_sleeps_with_the_banks_lock(
+    rows_before: int, store: TeacherStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "LOCK_PATIENCE", 0.2)
+    wanted, _ = rows_of(with_bank(make_job(), OFF), store)
+    with TrialTraining(make_job(), store) as training, contextlib.ExitStack() as stack:
+        coming = iter(training)
+        rows = list(itertools.islice(coming, rows_before))
+        stack.enter_context(asleep_with_the_lock(folder_of_the_bank()))
+        rows += coming
+        facts = training.teacher_facts()
+    assert facts is not None
+    assert [{name: value for name, value in row.items() if name not in UNTIMED} for row in rows] == wanted
+    assert sum("is given up" in note for note in facts["notes"]) == 1
+    assert rows_of(make_job(), store)[0] == wanted
 
 
 def test_a_student_that_reads_features_may_do_without_a_bank_of_them(store: TeacherStore) -> None:

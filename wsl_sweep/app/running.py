@@ -114,7 +114,7 @@ def _measure(spec: Spec, address: str | None, options: RunOptions, folders: Sequ
     gpu, device_kind = settle_resources(spec, address)
     asked = auto_precision(spec, device_kind)
     if address is None or not asked:
-        return measure_here(asked, spec.threads, folders)
+        return measure_here(asked, spec.threads, gpu, folders)
     from wsl_sweep.sweep.environment import prepare_environment
 
     prepare_environment(local=False)

@@ -35,7 +35,8 @@ def train_once(
     world = LocalWorld([str(Path.cwd())])
     spec = parse_spec(text, "train", command_line, world=world)
     device_kind = local_device_kind()
-    measured = measure_here(auto_precision(spec, device_kind), spec.threads, [str(Path.cwd())])
+    gpu = 1.0 if device_kind == "cuda" else 0.0
+    measured = measure_here(auto_precision(spec, device_kind), spec.threads, gpu, [str(Path.cwd())])
     spec = replace(spec, precisions={model: str(found["chosen"]) for model, found in measured.items()})
     config = spec.config(
         {}, seed=seed if seed is not None else int(spec.flat_config({})["seed"]), device_kind=device_kind
@@ -64,6 +65,9 @@ def train_once(
                     f"validation/accuracy {row['validation/accuracy']:.4f}; {left:.0f} s left",
                     highlight=False,
                 )
+    for note in (training.teacher_facts() or {"notes": []})["notes"]:
+        if console is not None:
+            console.print(f"note: {note}", markup=False, highlight=False)
     return {
         "trial_id": trial_id(config, "train", spec.threads),
         "seed": config["seed"],

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from wsl_sweep.errors import WslSweepError
-from wsl_sweep.spec.spec import Spec
+from wsl_sweep.spec.catalogue import METHODS
+from wsl_sweep.spec.spec import Spec, settle_precision
 from wsl_sweep.spec.world import ASKED, World, assignments
 
 AT_EVERY_STEP = "the teacher runs at every step"
@@ -53,7 +57,7 @@ def _readers(spec: Spec, world: World) -> dict[str, list[str]]:
     for owner, overrides, params in assignments(spec, (*ASKED, "teacher.mode")):
         flat = spec.flat_config(overrides, params)
         method = str(flat["distillation.method"])
-        if method == "none":
+        if method == "none" or (method not in METHODS and world.method_problem(method, flat) is not None):
             continue
         name = owner[1] if owner else method
         if flat.get("teacher.mode") == "train":
@@ -103,33 +107,37 @@ def auto_precision(spec: Spec, device_kind: str) -> dict[str, Mapping[str, Any]]
 
 def precision_notes(measured: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """What ``precision: auto`` came to, in words."""
-    return [
-        f"precision auto: {found['chosen']} for {model} (a step takes {1e3 * found['float32']:.3g} ms in float32, "
-        f"{1e3 * found['bfloat16']:.3g} ms in bfloat16)"
-        for model, found in measured.items()
-    ]
+    notes = []
+    for model, found in measured.items():
+        if "error" in found:
+            notes.append(f"precision auto: {found['chosen']} for {model}, unmeasured ({found['error']})")
+        else:
+            steps = f"{1e3 * found['float32']:.3g} ms in float32, {1e3 * found['bfloat16']:.3g} ms in bfloat16"
+            notes.append(f"precision auto: {found['chosen']} for {model} (a step takes {steps})")
+    return notes
 
 
 def measure_here(
-    asked: Mapping[str, Mapping[str, Any]], threads: int, folders: Sequence[str]
+    asked: Mapping[str, Mapping[str, Any]], threads: int, gpu: float, folders: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
-    """Measures on this machine, in a process of its own: the driver takes no GPU's memory and keeps its threads."""
-    if not asked:
-        return {}
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor
-    from concurrent.futures.process import BrokenProcessPool
+    """Measures on this machine, in a process of its own: the driver takes no GPU's memory and keeps its threads.
 
-    from wsl_sweep.training.precision import choose_precision, measure_precision
-
+    Student's model → seconds of a step and what is ``chosen``, or ``error`` and what ``auto`` means unmeasured.
+    """
     found: dict[str, dict[str, Any]] = {}
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
-        for model, config in asked.items():
-            try:
-                seconds = process.submit(measure_precision, config, threads, list(folders)).result()
-            except BrokenProcessPool as error:
-                raise WslSweepError(
-                    f"the process that measured precision: auto for {model} died (memory?); set precision to float32"
-                ) from error
-            found[model] = {**seconds, "chosen": choose_precision(seconds)}
+    for model, config in asked.items():
+        request = {"config": config, "threads": threads, "gpu": gpu, "folders": list(folders)}
+        done = subprocess.run(
+            [sys.executable, "-m", "wsl_sweep.training.precision"],
+            input=json.dumps(request),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        try:
+            found[model] = json.loads(done.stdout.splitlines()[-1])
+        except (ValueError, IndexError):
+            lines = [line for line in done.stderr.splitlines() if line.strip()]
+            error = lines[-1].strip()[:200] if lines else f"its process ended with {done.returncode}"
+            found[model] = {"chosen": settle_precision("auto", "cuda" if gpu > 0 else "cpu"), "error": error}
     return found

@@ -167,7 +167,7 @@ def load_test(config: Mapping[str, Any], device: str = "cpu") -> Examples:
     return _examples(raw, test, config, device, training=False)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=KEPT_SETS)
 def _load(config_json: str, part: Part, device: str, stamp: Any) -> VisionData:
     config: dict[str, Any] = json.loads(config_json)
     raw = _raw_of(config)

@@ -33,7 +33,7 @@ MEMORY_SHARE = 0.8
 """Of the machine's memory that COPIES of the pictures may take."""
 
 COPIES = 3
-"""As they come, padded, and once more while they are decoded."""
+"""While they are decoded and written: as they come, without what is left out, and as the bytes of the file."""
 
 DECODER = 2
 """Changes with how pictures are decoded, so that older ones in a cache are not taken for these."""

@@ -33,6 +33,9 @@ NO_LIMIT = 10**9
 REPORTS_A_SECOND = 40.0
 """Of all trials together, beside the epochs at which a scheduler decides and the ends of trials."""
 
+MEASURING_SECONDS = 600.0
+"""How long ``precision: auto`` waits for a place on a cluster."""
+
 UNHURRIED = 0.5
 """Seconds between a trial's reports where nobody but the screen and MLflow waits for them."""
 
@@ -301,18 +304,25 @@ def measure_on_cluster(
     """
     import ray
 
-    from wsl_sweep.training.precision import choose_precision, measure_precision
+    from wsl_sweep.training.precision import measured_precision
 
     check_resources(cpu, gpu)
-    measure = ray.remote(measure_precision).options(num_cpus=cpu, num_gpus=gpu, max_retries=0)
+    measure = ray.remote(measured_precision).options(num_cpus=cpu, num_gpus=gpu, max_retries=0)
     found: dict[str, dict[str, Any]] = {}
     for model, config in asked.items():
         try:
-            seconds = ray.get(measure.remote(config, threads, list(folders)))
+            found[model] = ray.get(measure.remote(config, threads, gpu, list(folders)), timeout=MEASURING_SECONDS)
+        except ray.exceptions.GetTimeoutError as error:
+            raise WslSweepError(
+                f"precision: auto could not be measured for {model}: the cluster had no room for it in "
+                f"{MEASURING_SECONDS:g} s; set precision to float32 or bfloat16"
+            ) from error
         except ray.exceptions.RayError as error:
             last = str(error).strip().splitlines()[-1]
-            raise WslSweepError(f"precision: auto could not be measured for {model} on the cluster: {last}") from error
-        found[model] = {**seconds, "chosen": choose_precision(seconds)}
+            raise WslSweepError(
+                f"precision: auto could not be measured for {model} on the cluster: {last}; "
+                "set precision to float32 or bfloat16"
+            ) from error
     return found
 
 

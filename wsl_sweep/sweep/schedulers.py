@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -98,8 +99,12 @@ class ArmScheduler(FIFOScheduler):  # type: ignore[misc]
         scheduler = self._scheduler(trial)
         if scheduler is None:
             return str(TrialScheduler.CONTINUE)
-        decision = scheduler.on_trial_result(tune_controller, trial, result)
-        if decision != TrialScheduler.STOP or "outcome" in result:
+        stops = any(  # not one row more after a stop: it would count against other trials
+            scheduler.on_trial_result(tune_controller, trial, {**row, "training_iteration": row[TIME]})
+            == TrialScheduler.STOP
+            for row in json.loads(result.get("rows", "[]"))  # all epochs since the last report, each in turn
+        )
+        if not stops or "outcome" in result:
             return str(TrialScheduler.CONTINUE)
         self._on_stop(trial, result)
         return str(TrialScheduler.STOP)

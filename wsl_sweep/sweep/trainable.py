@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
 import json
@@ -80,6 +81,8 @@ def _clean_up(kind: str) -> None:
     """
     gc.collect()
     if kind not in _SEEN:
+        if not _SEEN:
+            atexit.register(gc.unfreeze)  # libraries look at the end for what was not freed
         _SEEN.add(kind)
         gc.freeze()
 

@@ -7,12 +7,13 @@ needs to look at each picture once.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,13 @@ import torch
 from torch import Tensor
 
 from wsl_sweep.data import VisionData
-from wsl_sweep.errors import TrialError
+from wsl_sweep.errors import TrialError, WslSweepError
 from wsl_sweep.files import write_json
 from wsl_sweep.paths import bank_folder
 from wsl_sweep.spec.identity import short_hash
-from wsl_sweep.training.fingerprint import teacher_code_digest
-from wsl_sweep.training.records import Cells, RecordFile, Usage, Words, owned
+from wsl_sweep.training.device import device_facts
+from wsl_sweep.training.fingerprint import library_of, teacher_code_digest
+from wsl_sweep.training.records import Cells, RecordFile, Usage, Words, owned, set_aside
 
 FORMAT = 1
 GIGABYTE = 10**9
@@ -129,7 +131,13 @@ class Layout:
 
 
 def bank_identity(
-    data: VisionData, label_noise: float, teacher: Mapping[str, Any], device: str, threads: int, batch: int
+    data: VisionData,
+    label_noise: float,
+    teacher: Mapping[str, Any],
+    device: str,
+    threads: int,
+    batch: int,
+    precision: str = "float32",
 ) -> dict[str, Any]:
     """Everything that a stored output's bits depend on; a bank is named by the hash of it.
 
@@ -140,61 +148,75 @@ def bank_identity(
         device: that the teacher runs on.
         threads: torch's.
         batch: the size of the teacher's batches.
+        precision: of the kept logits.
     """
-    kind = torch.device(device).type
     return {
         "format": FORMAT,
         "teacher": dict(teacher),
+        "library": library_of(str(teacher.get("model"))),
         "data": data.source,
         "label_noise": label_noise,
         "views": data.train.views.facts(),
         "torch": torch.__version__,
-        "device": torch.cuda.get_device_name() if kind == "cuda" else torch.backends.cpu.get_cpu_capability(),
+        "device": device_facts(device),
         "threads": threads,
         "memory_format": "channels_last",
         "batch": batch,
+        "precision": precision,
         "code": teacher_code_digest(),
     }
+
+
+def has_features(identity: Mapping[str, Any]) -> bool:
+    """Whether there is a bank of this identity that keeps features too."""
+    try:
+        return _read_card(bank_folder() / (short_hash(identity) + WITH_FEATURES)) is not None
+    except WslSweepError:
+        return False
 
 
 class LogitBank:
     """The outputs of one teacher on one data set's views.
 
+    Where there is a bank of the same identity with features, it serves also those who do not ask for any.
+
     Args:
         identity: see ``bank_identity``.
         cells: examples of the data set times views.
-        classes: of the logits.
-        features: of the teacher, to be kept too; 0 for none.
-        precision: of the kept logits: ``float32`` or ``float16``.
+        layout: of the rows; with features only where they are to be kept.
         settings: of the sweep.
         about: what people should read of it: names of model and data set.
 
     Raises:
-        TrialError: the bank's folder cannot be written, or its disk is full.
+        TrialError: the bank's folder cannot be written, its disk is full, or its index alone is over the limit.
+        WslSweepError: there is no place for banks.
     """
 
     def __init__(
         self,
         identity: Mapping[str, Any],
         cells: int,
-        classes: int,
+        layout: Layout,
         *,
-        features: int = 0,
-        precision: str = "float32",
         settings: BankSettings = BankSettings(),
         about: Mapping[str, Any] | None = None,
     ) -> None:
-        root = bank_folder()
-        whole = {**identity, "precision": precision}
-        self.layout = Layout(classes, features, precision)
-        self.key = short_hash(whole) + (WITH_FEATURES if features else "")
+        root, key = bank_folder(), short_hash(identity)
+        other = None if layout.features else _read_card(root / (key + WITH_FEATURES))
+        self.layout = layout if other is None else replace(layout, features=int(other["layout"]["features"]))
+        self.key = key + (WITH_FEATURES if self.layout.features else "")
         self.folder = root / self.key
         self.settings = settings
         self._puts = 0
-        card = {"identity": whole, "about": dict(about or {}), "layout": vars(self.layout), "cells": cells}
+        card = {
+            "identity": dict(identity), "about": dict(about or {}), "layout": vars(self.layout), "cells": cells
+        }  # fmt: skip
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o755)
-            self.records = RecordFile(self.folder, cells, self.layout.words, self._room())
+            room = self._room() - 4 * cells
+            if room < 0:
+                raise TrialError(f"{self.folder}: its index of {cells:,} views alone does not fit; {self._limits()}")
+            self.records = self._open_records(cells, room)
             try:
                 self._write_card(card)
             except BaseException:
@@ -203,6 +225,14 @@ class LogitBank:
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else None
             raise TrialError(f"{self.folder}: {reason or error}") from error
+
+    def _open_records(self, cells: int, room: int) -> RecordFile:
+        try:
+            return RecordFile(self.folder, cells, self.layout.words, room)
+        except OSError as error:
+            if error.errno not in (errno.ESTALE, errno.ENOENT):
+                raise
+            return RecordFile(self.folder, cells, self.layout.words, room)  # it was pruned in this very moment
 
     def _write_card(self, card: Mapping[str, Any]) -> None:
         """Says what this bank is, where nobody has yet, and that it was used now."""
@@ -215,15 +245,20 @@ class LogitBank:
         """As ``RecordFile.put``; looks now and then at how much room other banks and the disk have left."""
         self._puts += 1
         if self._puts % PUTS_A_LOOK == 0:
-            self.records.allow(self._room())
+            self.records.allow(self._room() - 4 * self.records.cells)
         return self.records.put(cells, rows)
 
     def why_full(self) -> str:
         """What to tell a user whose bank takes no more."""
         return (
-            f"the logit bank takes no more rows (bank.limit_gb is {self.settings.limit_gb:g}, and "
-            f"{FREE_BYTES / GIGABYTE:g} GB of a disk stay free): the teacher computes what it does not hold, at every "
-            f"epoch; raise the limit, or make room: wsl-sweep bank prune ({self.folder.parent})"
+            "the logit bank takes no more rows: the teacher computes what it does not hold, at every epoch; "
+            + self._limits()
+        )
+
+    def _limits(self) -> str:
+        return (
+            f"bank.limit_gb is {self.settings.limit_gb:g}, and {FREE_BYTES / GIGABYTE:g} GB of the disk stay free; "
+            f"raise the limit, or make room: wsl-sweep bank prune ({self.folder.parent})"
         )
 
     def close(self) -> None:
@@ -238,33 +273,13 @@ class LogitBank:
         return max(0, int(min(self.settings.limit_gb * GIGABYTE - others, free)))
 
 
-def open_bank(
-    identity: Mapping[str, Any],
-    cells: int,
-    classes: int,
-    *,
-    features: int = 0,
-    precision: str = "float32",
-    settings: BankSettings = BankSettings(),
-    about: Mapping[str, Any] | None = None,
-) -> LogitBank:
-    """The bank of an identity: where there is one with features, it serves also those who do not read them.
-
-    Arguments and errors as ``LogitBank``.
-    """
-    if not features:
-        key = short_hash({**identity, "precision": precision}) + WITH_FEATURES
-        card = _read_card(bank_folder() / key)
-        features = int(card["layout"].get("features", 0)) if card is not None else 0
-    return LogitBank(identity, cells, classes, features=features, precision=precision, settings=settings, about=about)
-
-
 def _read_card(folder: Path) -> dict[str, Any] | None:
     """What a bank's card says; None where it is absent or damaged."""
     try:
         card = json.loads((folder / "card.json").read_text())
         parts = card["identity"], card["about"], card["layout"]
-        return card if isinstance(card["cells"], int) and all(isinstance(part, dict) for part in parts) else None
+        whole = isinstance(card["cells"], int) and all(isinstance(part, dict) for part in parts)
+        return card if whole and isinstance(card["layout"]["features"], int) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -361,11 +376,12 @@ def prune_banks(keys: set[str] | None = None, unused_days: float = 0.0) -> tuple
         named = keys is None or any(entry.key.startswith(key) for key in keys)
         if not named or time.time() - entry.last_used < unused_days * 86400:
             continue
-        if entry.in_use:
-            left.append(entry.key)
-            continue
         try:
-            shutil.rmtree(root / entry.key)
+            gone = None if entry.in_use else set_aside(root / entry.key)
+            if gone is None:
+                left.append(entry.key)
+                continue
+            shutil.rmtree(gone)
         except OSError as error:
             raise TrialError(f"cannot delete {root / entry.key}: {error.strerror or error}") from error
         deleted, freed = deleted + 1, freed + entry.usage.bytes

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import platform
 import random
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +17,9 @@ import torch
 from torch import nn
 
 from wsl_sweep.errors import WslSweepError
+
+DECIDES_KERNELS = ("ONEDNN_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE", "MKL_CBWR", "ATEN_CPU_CAPABILITY")
+"""Environment variables by which the CPU's kernels, and so the last bits, are chosen."""
 
 
 def pick_device() -> str:
@@ -51,9 +59,45 @@ def prepare_process(threads: int, gpu: float = 1.0) -> None:
     np.random.seed(0)
 
 
+def device_facts(device: str) -> dict[str, Any]:
+    """What decides, beside torch itself, in which order a device adds numbers up."""
+    if torch.device(device).type == "cuda":
+        return {"kind": "cuda", "name": torch.cuda.get_device_name(), "cudnn": _cudnn()}
+    told = {name: os.environ[name] for name in DECIDES_KERNELS if name in os.environ}
+    return {"kind": "cpu", "name": _processor(), "capability": torch.backends.cpu.get_cpu_capability(), **told}
+
+
+def _cudnn() -> int | None:
+    return torch.backends.cudnn.version()  # type: ignore[no-untyped-call,no-any-return]
+
+
+@lru_cache(maxsize=1)
+def _processor() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
 def as_computed(model: nn.Module) -> nn.Module:
     """The model with its convolutions' weights in channels_last, the format that every picture comes in."""
     return model.to(memory_format=torch.channels_last)
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Whatever is drawn inside leaves the random states as they were: torch's, the GPU's, numpy's, Python's."""
+    torchs, numpys, pythons = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    gpus = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
+    try:
+        yield
+    finally:
+        torch.set_rng_state(torchs)
+        np.random.set_state(numpys)
+        random.setstate(pythons)
+        if gpus is not None:
+            torch.cuda.set_rng_state(gpus)
 
 
 def autocast(device: str, precision: str) -> AbstractContextManager[Any]:

@@ -40,8 +40,7 @@ class TeacherLogits(Protocol):
 
 def steps_an_epoch(examples: int, batch_size: int) -> int:
     """How many batches an epoch has. A last one of a single example is left out: it has no batch statistics."""
-    left = examples % batch_size
-    return examples // batch_size + (left > 1 or left == batch_size == 1)
+    return examples // batch_size + (examples % batch_size > 1)
 
 
 def epoch_inputs(
@@ -66,16 +65,14 @@ def epoch_inputs(
     for window in windows(batches, teacher.window if teacher is not None else WHOLE_EPOCH):
         rows = torch.cat(window)
         of_teacher = teacher.outputs(rows, views[rows]) if teacher is not None else None
-        rows_there, views_there = (one.to(device, non_blocking=True) for one in (rows, views[rows]))
+        rows_there, views_there = moved(rows, device), moved(views[rows], device)
         start = 0
         for batch in window:
             stop = start + len(batch)
             examples = rows_there[start:stop]
             of_batch = of_teacher.part(start, stop) if of_teacher is not None else None
             drawn = {
-                purpose: _DRAWS[purpose](len(batch), generator=stream(seed, purpose, epoch, step)).to(
-                    device, non_blocking=True
-                )
+                purpose: moved(_DRAWS[purpose](len(batch), generator=stream(seed, purpose, epoch, step)), device)
                 for purpose in _DRAWS
                 if purpose in draws
             }
@@ -90,6 +87,13 @@ def epoch_inputs(
                 **drawn,
             )
             start, step = stop, step + 1
+
+
+def moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the CPU's on a device; nobody waits for the copy."""
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def windows(batches: Sequence[Tensor], most: int) -> Iterator[list[Tensor]]:

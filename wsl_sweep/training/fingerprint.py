@@ -6,6 +6,7 @@ import hashlib
 import platform
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ TEACHER_CODE = (
     "training/records.py",
     "training/supply.py",
     "training/teachers.py",
+    "training/weights.py",
 )
 
 
@@ -58,6 +60,14 @@ def library_versions() -> dict[str, str]:
 def source_of(model: str) -> str | None:
     """A hash of the source of a user's own model; None for ours and the libraries'."""
     return source_digest(model) if is_import_name(model) and not is_library_model(model) else None
+
+
+def library_of(model: str) -> str | None:
+    """Name and version of the library that a model comes from, where it is not this package or a user's own."""
+    if not is_library_model(model):
+        return None
+    library = model.partition(":")[0]
+    return f"{library} {version(library)}"
 
 
 def own_code(config: Mapping[str, Any]) -> str | None:

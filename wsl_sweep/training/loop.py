@@ -84,6 +84,7 @@ def train_epochs(
     graphs: Callable[[int], bool] = lambda epoch: False,
     check: Callable[[], None] = lambda: None,
     section: str = "",
+    say: Callable[[str], None] = lambda text: None,
 ) -> Iterator[Row]:
     """Trains ``model`` in place and yields one row of metrics an epoch.
 
@@ -104,6 +105,7 @@ def train_epochs(
         graphs: whether its steps compute the same from an epoch (counted from 1) on, so that a GPU may replay them.
         check: called before each step; what it raises ends the training.
         section: where ``optimizer`` stands in ``run``, for messages: ``teacher.`` or nothing.
+        say: told why a GPU does not replay steps, if it does not.
 
     Raises:
         DivergedError: a loss is NaN or infinite, with the epoch.
@@ -112,7 +114,16 @@ def train_epochs(
     batch_size, epochs = schedule["batch_size"], schedule["epochs"]
     steps = steps_an_epoch(len(data.train), batch_size)
     may_graph = graphs if steps * epochs >= GRAPH_STEPS else (lambda epoch: False)
-    runner = StepRunner(model, step_loss, optim, precision=precision, features=features, graphs=may_graph)
+    runner = StepRunner(
+        model,
+        step_loss,
+        optim,
+        precision=precision,
+        features=features,
+        graphs=may_graph,
+        batch_size=batch_size,
+        say=say,
+    )
     started = time.perf_counter()
     for epoch in range(epochs):
         torch.manual_seed(stream_seed(seed, "layers", epoch))

@@ -10,6 +10,7 @@ A row names its cell and carries a checksum, so whatever a crash leaves behind, 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import mmap
 import os
@@ -31,11 +32,18 @@ HEADER_WORDS = 16
 MOST_CELLS = 2**31 - 1
 """Cells are numbered by 32 bits."""
 
+LOCK_PATIENCE = 60.0
+"""Seconds after which a lock that is held for microseconds is taken to be a sleeping process's."""
+
 PATIENCE = 120.0
 """Seconds after which a process that claims cells and does not fill them is no longer waited for."""
 
 _NEXT, _FOUND, _COMPUTED = 0, 1, 2
 _CELL, _CHECKSUM, _OWN_WORDS = 0, 1, 2
+
+
+class LockedOutError(OSError):
+    """Somebody holds the lock of a record file and does not give it back."""
 
 
 @dataclass(frozen=True)
@@ -84,29 +92,29 @@ class RecordFile:
         self._closing = contextlib.ExitStack()
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._lock_file = self._open("lock")
-            self._index_file = self._open("index")
-            self._rows_file = self._open("rows")
+            self._lock_file, self._index_file, self._rows_file = map(self._open, ("lock", "index", "rows"))
             with self._locked():
+                if not _is(self._lock_file, folder / "lock"):
+                    raise OSError(errno.ESTALE, "was deleted just now", str(folder))
                 size = 8 * HEADER_WORDS + 4 * cells
                 there = os.fstat(self._index_file).st_size
                 if there != size:
                     if there:
                         self._begin_anew()
                     _reserve(self._index_file, size)
-            index = mmap.mmap(self._index_file, size)
-            self._header = np.frombuffer(index, dtype=np.int64, count=HEADER_WORDS)
-            self._index = np.frombuffer(index, dtype=np.int32, offset=8 * HEADER_WORDS)
-            self._rows: Words = np.zeros((0, self._row_words), dtype=np.uint32)
-            self.owner = self._become_owner()
+                index = mmap.mmap(self._index_file, size)
+                self._header = np.frombuffer(index, dtype=np.int64, count=HEADER_WORDS)
+                self._index = np.frombuffer(index, dtype=np.int32, offset=8 * HEADER_WORDS)
+                self._rows: Words = np.zeros((0, self._row_words), dtype=np.uint32)
+                self.owner = self._become_owner()
         except BaseException:
             self._closing.close()
             raise
 
     def close(self) -> None:
         """Gives up the claims and the files."""
-        with self._locked():
-            self._index[self._index == -self.owner] = 0
+        with contextlib.suppress(LockedOutError), self._locked(patience=1.0):
+            self._index[self._index == -self.owner] = 0  # else whoever is this owner next does it
         self._closing.close()
         self._lock_file = self._index_file = self._rows_file = -1  # these numbers will be other files'
 
@@ -221,8 +229,8 @@ class RecordFile:
         return file
 
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        fcntl.flock(self._lock_file, fcntl.LOCK_EX)
+    def _locked(self, patience: float | None = None) -> Iterator[None]:
+        _acquire(self._lock_file, self.folder, patience)
         try:
             yield
         finally:
@@ -236,20 +244,22 @@ class RecordFile:
         os.ftruncate(self._index_file, 0)
 
     def _become_owner(self) -> int:
-        """The first number whose file nobody alive has locked; a dead owner's claims become empty."""
-        with self._locked():
-            number = 1
-            while True:
-                file = os.open(self.folder / f"owner-{number}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except OSError:
-                    os.close(file)
-                    number += 1
-                    continue
-                self._closing.callback(os.close, file)
-                self._index[self._index == -number] = 0
-                return number
+        """The first number whose file nobody alive has locked; a dead owner's claims become empty. Under the lock."""
+        number = 1
+        while True:
+            file = os.open(self.folder / f"owner-{number}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(file)
+                number += 1
+                continue
+            except BaseException:
+                os.close(file)
+                raise
+            self._closing.callback(os.close, file)
+            self._index[self._index == -number] = 0
+            return number
 
     def _bury(self, owner: int, at_once: bool) -> None:
         """Empties the claims of an owner that is dead, or, ``at_once``, of one that is too slow."""
@@ -280,12 +290,50 @@ class RecordFile:
 def owned(folder: Path) -> bool:
     """Whether a living process has the file of this folder open."""
     for path in folder.glob("owner-*"):
-        with contextlib.suppress(FileNotFoundError), path.open("r+") as file:
-            try:
+        try:
+            with path.open("r+") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                return True
+        except (BlockingIOError, PermissionError):
+            return True
+        except FileNotFoundError:
+            continue
     return False
+
+
+def set_aside(folder: Path) -> Path | None:
+    """Renames a folder that no living process has open, so that whoever comes next begins a new one; None if one has.
+
+    Raises OSError where it cannot be renamed, or its lock is not given back.
+    """
+    with (folder / "lock").open("a") as lock:
+        _acquire(lock.fileno(), folder)
+        if owned(folder) or not _is(lock.fileno(), folder / "lock"):
+            return None
+        return folder.rename(folder.with_name(f".{folder.name}.{os.getpid()}"))
+
+
+def _acquire(file: int, folder: Path, patience: float | None = None) -> None:
+    """Locks a file. It is held for microseconds; who waits in vain is told, not left waiting."""
+    deadline, pause = time.monotonic() + (LOCK_PATIENCE if patience is None else min(patience, LOCK_PATIENCE)), 0.0001
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                what = f"a process that sleeps holds the lock of {folder}"
+                raise LockedOutError(errno.EDEADLK, what) from None
+        time.sleep(pause)
+        pause = min(2 * pause, 0.01)
+
+
+def _is(file: int, path: Path) -> bool:
+    """Whether an open file is the one that lies at a path."""
+    try:
+        own, other = os.fstat(file), path.stat()
+    except FileNotFoundError:
+        return False
+    return (own.st_dev, own.st_ino) == (other.st_dev, other.st_ino)
 
 
 class Waiting:

@@ -70,8 +70,8 @@ class Replay(Protocol):
         """Runs it."""
 
 
-Record = Callable[[Callable[[], StepTerms]], tuple[Replay, StepTerms]]
-"""Records a step without running it; returns it with the terms that each replay writes anew."""
+Record = Callable[[Callable[[], object]], Replay]
+"""Records a step without running it."""
 
 
 class StepRunner:
@@ -84,7 +84,9 @@ class StepRunner:
         precision: of the forward pass: ``float32`` or ``bfloat16``.
         features: whether ``step_loss`` reads features.
         graphs: whether a step of an epoch (counted from 1) may be recorded: it must compute the same from then on.
+        batch_size: of a full batch; only those are recorded. None for the first that comes.
         record: how it is recorded; by default as a CUDA graph on a GPU, and not at all elsewhere.
+        say: told why steps are not replayed.
     """
 
     def __init__(
@@ -96,7 +98,9 @@ class StepRunner:
         precision: str = "float32",
         features: bool = False,
         graphs: Callable[[int], bool] = lambda epoch: False,
+        batch_size: int | None = None,
         record: Record | None = None,
+        say: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.model, self.step_loss, self.optimizer = model, step_loss, optimizer
         self.device = next(model.parameters()).device
@@ -104,6 +108,7 @@ class StepRunner:
         self.has_weights = self.has_regularization = False
         self.why_no_graph: str | None = None
         self._precision, self._features, self._graphs = precision, features, graphs
+        self._batch_size, self._say = batch_size, say
         self._record = record or (_cuda_graph if self.device.type == "cuda" else None)
         self._warm = 0
         self._replay: Replay | None = None
@@ -121,7 +126,8 @@ class StepRunner:
                 group["lr"].fill_(lr)
             else:
                 group["lr"] = lr
-        if self._record is None or not self._graphs(inputs.epoch):
+        partial = self._batch_size is not None and len(inputs.labels) != self._batch_size
+        if self._record is None or partial or not self._graphs(inputs.epoch):
             self._run(inputs)
         elif self._replay is not None:
             self._again(inputs)
@@ -188,31 +194,37 @@ class StepRunner:
     def _first_recorded(self, inputs: StepInputs) -> None:
         """Records this step, and takes the record only if it does what the step itself does."""
         assert self._record is not None
-        before = self._state()
+        before, random_before = self._state(), self._random_state()
         self._aside(inputs)
-        after, random = self._state(), self._random_state()
+        after, random_after = self._state(), self._random_state()
         try:
             _restore(self._memory(), before)
             self.optimizer.zero_grad(set_to_none=True)
             fixed = inputs.copied()
-            replay, _ = self._record(lambda: self._compute(fixed))
+            replay = self._record(lambda: self._compute(fixed))
+            self._set_random_state(random_before)
             replay.replay()
             if not all(_alike(one, other) for one, other in zip(self._memory(), after, strict=True)):
                 raise RuntimeError("a replayed step differs from the step")
         except Exception as error:  # what cannot be recorded says so in many ways
             _restore(self._memory(), after)
-            torch.set_rng_state(random[0])
-            if len(random) > 1:
-                torch.cuda.set_rng_state(random[1])
+            self._set_random_state(random_after)
             self.optimizer.zero_grad(set_to_none=True)
             self._record = None
             lines = str(error).strip().splitlines()
             self.why_no_graph = f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+            self._say(f"steps are not replayed as a graph: {self.why_no_graph}")
             return
+        self._set_random_state(random_after)
         self._replay, self._fixed = replay, fixed
 
     def _random_state(self) -> list[Tensor]:
         return [torch.get_rng_state(), *([torch.cuda.get_rng_state()] if self.device.type == "cuda" else [])]
+
+    def _set_random_state(self, state: Sequence[Tensor]) -> None:
+        torch.set_rng_state(state[0])
+        if len(state) > 1:
+            torch.cuda.set_rng_state(state[1])
 
     def _memory(self) -> list[Tensor]:
         """What a step changes."""
@@ -242,12 +254,12 @@ def _alike(one: Tensor, other: Tensor) -> bool:
     return bool(((one - other).abs() <= 1e-3 * scale + 1e-6).all())
 
 
-def _cuda_graph(run: Callable[[], StepTerms]) -> tuple[Any, StepTerms]:
+def _cuda_graph(run: Callable[[], object]) -> Any:
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        terms = run()
-    return graph, terms
+        run()
+    return graph
 
 
 def _sums(terms: StepTerms, logits: Tensor, labels: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -14,8 +15,9 @@ from torch import Tensor
 from wsl_sweep.data import VisionData
 from wsl_sweep.distill import label_cross_entropy
 from wsl_sweep.errors import WslSweepError
-from wsl_sweep.training.bank import BankSettings, Layout, LogitBank, TeacherOutputs, bank_identity, open_bank
-from wsl_sweep.training.records import Cells, Waiting, Words
+from wsl_sweep.training.bank import BankSettings, Layout, LogitBank, TeacherOutputs, bank_identity, has_features
+from wsl_sweep.training.device import undisturbed
+from wsl_sweep.training.records import Cells, LockedOutError, Mask, Waiting, Words
 from wsl_sweep.training.teachers import FrozenTeacher, teacher_batch
 
 WINDOW = 4096
@@ -75,7 +77,8 @@ class TeacherSupply:
     def teacher(self) -> FrozenTeacher:
         """The teacher itself, loaded when it is needed."""
         if self._teacher is None:
-            self._teacher = self._make_teacher()
+            with undisturbed():  # when it is loaded depends on the bank; a student's dropout must not
+                self._teacher = self._make_teacher()
         return self._teacher
 
     def outputs(self, rows: Tensor, views: Tensor) -> TeacherOutputs:
@@ -107,10 +110,14 @@ class TeacherSupply:
 
     def close(self) -> None:
         """Tells the bank what it was good for, and lets it go."""
-        if self._bank is not None:
-            self._bank.records.count(self.found, self._missed)
-            self._bank.close()
-            self._bank = None
+        if self._bank is None:
+            return
+        bank, self._bank = self._bank, None
+        try:
+            with contextlib.suppress(LockedOutError):
+                bank.records.count(self.found, self._missed)
+        finally:
+            bank.close()
 
     # --- inside --------------------------------------------------------------------------------------------------
 
@@ -133,47 +140,56 @@ class TeacherSupply:
             self._check()
             chosen = torch.from_numpy(first[some])
             self.computed += len(chosen)
+            self._missed += len(chosen) if bank is not None else 0
             return self._rows(pictures_of(chosen), ids[chosen], layout)
 
-        filled = self._compute_all(len(wanted), compute, layout) if bank is None else self._fill(wanted, compute, bank)
+        filled: Words = np.empty((len(wanted), layout.words), dtype=np.uint32)
+        there = np.zeros(len(wanted), dtype=np.bool_)
+        if bank is not None:
+            try:
+                self._fill(wanted, filled, there, compute, bank)
+            except LockedOutError as error:
+                self._note(f"the logit bank is given up ({error}): the teacher computes from here on")
+                self._bank = None
+                bank.close()
+        missing = np.flatnonzero(~there)
+        for start in range(0, len(missing), self._batch):
+            filled[missing[start : start + self._batch]] = compute(missing[start : start + self._batch])
         rows = torch.from_numpy(filled.view(np.int32)[places])
         device = self._data.train.labels.device
         if device.type == "cuda":
             rows = rows.pin_memory()
         return layout.decode(rows.to(device, non_blocking=True))
 
-    def _compute_all(self, count: int, compute: Callable[[Cells], Words], layout: Layout) -> Words:
-        rows: Words = np.empty((count, layout.words), dtype=np.uint32)
-        for start in range(0, count, self._batch):
-            some = np.arange(start, min(start + self._batch, count))
-            rows[some] = compute(some)
-        return rows
+    def _fill(
+        self, wanted: Cells, rows: Words, there: Mask, compute: Callable[[Cells], Words], bank: LogitBank
+    ) -> None:
+        """Fills ``rows`` of the wanted cells (each named once, ascending) as far as the bank goes, and marks them.
 
-    def _fill(self, wanted: Cells, compute: Callable[[Cells], Words], bank: LogitBank) -> Words:
-        """Rows of the wanted cells (each named once, ascending); what is missing is computed by whoever claims it."""
+        What is missing is computed by whoever claims it; nothing is left out but where the bank takes no more.
+        """
         records = bank.records
-        rows, there = records.find(wanted)
-        rows = np.ascontiguousarray(rows)
-        before, self.found = self.computed, self.found + int(there.sum())
+        found, there[:] = records.find(wanted)
+        rows[there] = found[there]
+        self.found += int(there.sum())
         waiting = Waiting()
         while not there.all():
             missing = np.flatnonzero(~there)
             if records.full:
                 self._note(bank.why_full())
-                for start in range(0, len(missing), self._batch):
-                    some = missing[start : start + self._batch]
-                    rows[some] = compute(some)
-                break
+                return
             claimed = records.claim(wanted[missing], self._batch)
             if len(claimed):
                 some = np.searchsorted(wanted, claimed)
                 try:
                     rows[some] = compute(some)
+                    there[some] = True
                     bank.put(claimed, rows[some])
+                except LockedOutError:
+                    raise
                 except BaseException:
                     records.release(claimed)
                     raise
-                there[some] = True
                 waiting.progress()
                 continue
             self._check()
@@ -183,12 +199,11 @@ class TeacherSupply:
                 rows[missing[come]], there[missing[come]] = others[come], True
                 self.found += int(come.sum())
                 waiting.progress()
-        self._missed += self.computed - before
-        return rows
 
     def _rows(self, pictures: Tensor, ids: Tensor, layout: Layout) -> Words:
         """(n, words) rows of at most a batch of pictures."""
-        logits, features = self.teacher.outputs(pictures, bool(layout.features))
+        with undisturbed():
+            logits, features = self.teacher.outputs(pictures, bool(layout.features))
         # In the shape of a whole batch too: sums over classes may be grouped by it.
         padded = torch.zeros((self._batch, logits.shape[1]), device=logits.device)
         padded[: len(logits)] = logits
@@ -233,20 +248,27 @@ def supply_for(
         check: see ``TeacherSupply``.
     """
     device = data.train.labels.device
-    loaded = make_teacher() if features or by_batch or settings.features else None
-    wide = features or (settings.features and not by_batch)
-    width = _feature_width(loaded, data) if loaded is not None and wide else 0
+    identity = bank_identity(data, label_noise, teacher, str(device), threads, teacher_batch(device), precision)
+    # Those who read no features ask for a bank with them only to fill it: the first of them learns how many there are.
+    wide = settings.use and settings.features and not by_batch and not has_features(identity)
+    loaded, width = None, 0
+    if features or by_batch or wide:
+        with undisturbed():
+            loaded = make_teacher()
+    if loaded is not None and (features or wide):
+        try:
+            with undisturbed():
+                width = _feature_width(loaded, data)
+        except WslSweepError:  # others may want features of a teacher that has none
+            if features:
+                raise
     bank, notes = None, list[str]()
     if settings.use:
-        identity = bank_identity(data, label_noise, teacher, str(device), threads, teacher_batch(device))
-        cells = len(data.all_labels) * data.train.views.count
         try:
-            bank = open_bank(
+            bank = LogitBank(
                 identity,
-                cells,
-                data.num_classes,
-                features=width if settings.features else 0,
-                precision=precision,
+                len(data.all_labels) * data.train.views.count,
+                Layout(data.num_classes, width if settings.features else 0, precision),
                 settings=settings,
                 about=about,
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from wsl_sweep.distill import Objective, Step, StepTerms, smoothed_cross_entropy
 from wsl_sweep.errors import TrialError, WslSweepError
 from wsl_sweep.files import file_digest
 from wsl_sweep.models import build
+from wsl_sweep.spec.catalogue import is_library_model
 from wsl_sweep.spec.identity import teacher_identity
 from wsl_sweep.training.bank import BankSettings
 from wsl_sweep.training.device import as_computed, pick_device, prepare_process
@@ -27,6 +29,7 @@ from wsl_sweep.training.metrics import classification_metrics
 from wsl_sweep.training.supply import TeacherSupply, supply_for
 from wsl_sweep.training.teachers import FrozenTeacher, TeacherStore
 from wsl_sweep.training.weights import build_with_seed, load_into, save_tensors
+from wsl_sweep.user_code import is_import_name
 
 Check = Callable[[], None]
 Progress = Callable[[Row], None]
@@ -98,7 +101,8 @@ def train_teacher(
             optimizer=config["optimizer"],
             schedule=config["schedule"],
             seed=stream_seed(config["seed"], "teacher"),
-            graphs=lambda epoch: True,
+            graphs=lambda epoch: not _own(config["model"]),
+            say=_on_stderr,
             check=check,
             section="teacher.",
         ):
@@ -175,7 +179,8 @@ class TrialTraining:
             teacher=self.teacher,
             features=self._objective.needs_features,
             draws=self._objective.draws,
-            graphs=self._objective.settled,
+            graphs=lambda epoch: not _own(self.job.config["student"]["model"]) and self._objective.settled(epoch),
+            say=_on_stderr,
             check=self._check,
         )
 
@@ -234,6 +239,15 @@ class TrialTraining:
             about={"teacher": named[0], "model": config["model"], "dataset": self.job.config["dataset"]["name"]},
             check=self._check,
         ), digest
+
+
+def _on_stderr(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _own(model: str) -> bool:
+    """Whether a model is a user's own, of which nobody knows what it does from step to step."""
+    return is_import_name(model) and not is_library_model(model)
 
 
 def _digest(path: Path) -> str:
