@@ -39,6 +39,9 @@ OVER_THE_NETWORK = frozenset(
 IN_MEMORY = frozenset({"tmpfs", "ramfs"})
 """File systems whose files take memory, not a disk."""
 
+ANOTHER_TEMPORARY = Path("/var/tmp")
+"""Where temporary files are on a disk although the usual place for them is in memory."""
+
 
 def cache_folder() -> Path:
     """The user's cache: teachers, logit banks and timings, shared by all sweeps of a machine.
@@ -83,7 +86,7 @@ def _file_system(path: Path) -> str:
 
 def _own_temporary() -> Path:
     """``wsl-sweep-<user>`` among the temporary files, which nobody else can have made."""
-    places = [Path(tempfile.gettempdir()), Path("/var/tmp")]
+    places = [Path(tempfile.gettempdir()), ANOTHER_TEMPORARY]
     fit = [place for place in places if _file_system(place) not in OVER_THE_NETWORK | IN_MEMORY and place.is_dir()]
     told = "no folder for temporary files is on a disk of this machine's"
     for place in fit:
