@@ -84,7 +84,7 @@ def show_banks(banks: Sequence[Mapping[str, Any]], folder: Path) -> None:
     if not banks:
         console.print(f"no logit banks in {folder} yet; sweeps fill them as they go", markup=False)
         return
-    table = Table("bank", "teacher", "data", "views kept", "size", "found", "", box=None, header_style="dim")
+    table = Table("bank", "teacher", "data", "views kept", "size", "hit rate", "", box=None, header_style="dim")
     for bank in banks:
         rate = "" if bank["hit_rate"] is None else f"{100 * bank['hit_rate']:.1f} %"
         table.add_row(

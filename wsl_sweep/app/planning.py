@@ -101,6 +101,12 @@ class Outlook:
     bank: tuple[str, ...] = ()
 
 
+def teachers_there(plan: Plan) -> dict[str, bool]:
+    """Whether each teacher of a plan lies in the cache; that it is whole is looked at when it is used."""
+    teachers = cache_folder() / "teachers"
+    return {teacher: (teachers / teacher / "card.json").is_file() for teacher in plan.teachers}
+
+
 @unchanging()
 def outlook(path: Path, command_line: CommandLine = CommandLine(), options: RunOptions = RunOptions()) -> Outlook:
     """What ``run`` would do; nothing is started. torch is imported only to try users' own models and methods."""
@@ -109,8 +115,7 @@ def outlook(path: Path, command_line: CommandLine = CommandLine(), options: RunO
     about_bank = tuple(bank_notes(spec, world, options.bank))
     gpu, device_kind = settle_resources(spec, options.address)
     plan = make_plan(spec, device_kind)
-    teachers = cache_folder() / "teachers"
-    there = {teacher: (teachers / teacher / "card.json").is_file() for teacher in plan.teachers}
+    there = teachers_there(plan)
     folder = storage_folder(options.storage) / spec.name
     done = None
     if (folder / "plan.json").is_file():

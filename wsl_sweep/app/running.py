@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import socket
+import threading
 import traceback
 import uuid as uuid_module
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +18,7 @@ from typing import Any
 
 from wsl_sweep.app.folders import new_folder, open_sweep, read_plan, sweep_status
 from wsl_sweep.app.options import Finished, RunOptions, settle_resources, storage_folder
-from wsl_sweep.app.planning import versions
+from wsl_sweep.app.planning import teachers_there, versions
 from wsl_sweep.app.preparing import prepare_data, surroundings, teacher_notes
 from wsl_sweep.app.results import finish
 from wsl_sweep.app.teaching import auto_precision, bank_notes, bank_settings, measure_here, precision_notes
@@ -177,16 +178,14 @@ def _drive(spec: Spec, folder: Path, plan: Mapping[str, Any], options: RunOption
     from wsl_sweep.display import SweepDisplay, only_ours
     from wsl_sweep.sweep.conductor import Conductor
     from wsl_sweep.sweep.runner import Hands, Interrupt, check_resources, fit, start_ray
-    from wsl_sweep.training.teachers import TeacherStore
 
     gpu, device_kind = settle_resources(spec, address)
-    store = TeacherStore()
     writer, tracking = _writer(spec, plan, options, device_kind)
     conductor = Conductor(
         spec,
         Ledger(folder / "ledger"),
         device_kind=device_kind,
-        has_teacher=lambda teacher_id: store.card(teacher_id) is not None,
+        has_teacher=_has_teacher,
     )
     fresh = not conductor.state.trials
     interrupt = Interrupt()
@@ -195,9 +194,10 @@ def _drive(spec: Spec, folder: Path, plan: Mapping[str, Any], options: RunOption
     try:
         with only_ours(folder / "driver.log") as console:
             display = SweepDisplay(console, conductor)
-            conductor.listeners += [writer.on_event, display.on_event]
-            _announce(display, spec, conductor.plan, store, folder)
+            conductor.listeners += [writer.on_event, display.on_event, _Ahead()]
+            _announce(display, spec, conductor.plan, folder)
             writer.warm_up()
+            threading.Thread(target=_import_training, daemon=True).start()  # while Ray's own processes start
             try:
                 start_ray(address, log_file=folder / "ray.log", insecure=options.insecure)
                 interrupt.install()
@@ -259,9 +259,36 @@ def _told(failure: BaseException, folder: Path) -> BaseException:
     )
 
 
-def _announce(display: Any, spec: Spec, plan: Plan, store: Any, folder: Path) -> None:
+def _has_teacher(teacher_id: str) -> bool:
+    from wsl_sweep.training import TeacherStore
+
+    return TeacherStore().card(teacher_id) is not None
+
+
+def _import_training() -> None:
+    import wsl_sweep.training  # noqa: F401
+
+
+def _import_export() -> None:
+    with contextlib.suppress(ImportError):
+        import torch.export._trace  # noqa: F401
+
+
+class _Ahead:
+    """A listener that imports, once trials run and the driver is idle, what logging the best student will need."""
+
+    def __init__(self) -> None:
+        self._begun = False
+
+    def __call__(self, event: Mapping[str, Any]) -> None:
+        if event["event"] == "finished" and not self._begun:
+            self._begun = True
+            threading.Thread(target=_import_export, daemon=True).start()
+
+
+def _announce(display: Any, spec: Spec, plan: Plan, folder: Path) -> None:
     stages = ", ".join(f"{count} trials {stage}" for stage, count in plan.stages.items())
-    missing = [teacher for teacher in plan.teachers if store.card(teacher) is None]
+    missing = [teacher for teacher, there in teachers_there(plan).items() if not there]
     teachers = f", {len(missing)} teacher{'s' if len(missing) != 1 else ''} to train first" if missing else ""
     display.say(f"{spec.name}: {stages}{teachers}; everything goes to {folder}")
     for note in spec.notes:

@@ -18,7 +18,7 @@ SETTINGS = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
-    "TUNE_MAX_PENDING_TRIALS_PG": "1",
+    "TUNE_MAX_PENDING_TRIALS_PG": "64",  # workers start side by side; who waits is the searcher's to say
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_FUNCTION_THREAD_TIMEOUT_S": "600",
 }

@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,9 @@ NO_LIMIT = 10**9
 
 REPORTS_A_SECOND = 40.0
 """Of all trials together, beside the epochs at which a scheduler decides and the ends of trials."""
+
+SLOTS_SECONDS = 5.0
+"""Between two looks at how many trials fit."""
 
 MEASURING_SECONDS = 600.0
 """How long ``precision: auto`` waits for a place on a cluster."""
@@ -92,11 +96,12 @@ class _TuneSearcher(Searcher):  # type: ignore[misc]
         hands: Hands,
         to_json: Callable[[Task], str],
         concurrent: int | None,
+        slots: Callable[[], int],
         problems: list[BaseException],
     ) -> None:
         super().__init__()
         self.conductor, self.hands, self.to_json = conductor, hands, to_json
-        self.concurrent, self.problems = concurrent, problems
+        self.concurrent, self.slots, self.problems = concurrent, slots, problems
         self.keys: dict[str, str] = {}
         self.stopped: set[str] = set()
 
@@ -107,7 +112,9 @@ class _TuneSearcher(Searcher):  # type: ignore[misc]
     def suggest(self, trial_id: str) -> Any:
         """The next task, None to wait, FINISHED at the end."""
         try:
-            if self.concurrent is not None and len(self.conductor.tasks) >= self.concurrent:
+            tasks = len(self.conductor.tasks)
+            # One more than can run, so that no worker waits; not many, since each is proposed without the others' ends.
+            if tasks > self.slots() or (self.concurrent is not None and tasks >= self.concurrent):
                 return None
             task = self.conductor.next()
         except BaseException as error:
@@ -186,6 +193,21 @@ class _TuneSearcher(Searcher):  # type: ignore[misc]
         key = self.keys.get(trial_id, "")
         if key in self.conductor.tasks and not error:
             self.conductor.ended(key, {"status": "failed", "error": "ended without a result"})
+
+
+class _Slots:
+    """How many trials fit at once, looked up again now and then: a cluster may grow."""
+
+    def __init__(self, slots: int, cpu: float, gpu: float) -> None:
+        self._slots, self._cpu, self._gpu = slots, cpu, gpu
+        self._looked = time.monotonic()
+
+    def __call__(self) -> int:
+        if time.monotonic() - self._looked > SLOTS_SECONDS:
+            self._looked = time.monotonic()
+            with contextlib.suppress(WslSweepError):
+                self._slots = check_resources(self._cpu, self._gpu)
+        return self._slots
 
 
 class _TuneCallback(Callback):  # type: ignore[misc]
@@ -395,7 +417,9 @@ def fit(
         }
         return json.dumps({**task.to_json(), **extra})
 
-    searcher = _TuneSearcher(conductor, hands, to_json, spec.resources.concurrent, problems)
+    searcher = _TuneSearcher(
+        conductor, hands, to_json, spec.resources.concurrent, _Slots(slots, spec.resources.cpu, gpu), problems
+    )
     scheduler = ArmScheduler(
         make=lambda: build_scheduler(spec.scheduler, spec.metrics[0], spec.modes[0], epochs),
         arm_of=lambda trial: trial.config.get("arm"),
