@@ -188,7 +188,7 @@ def test_a_checkpoint_of_another_model_is_refused_and_nothing_is_kept(own_place:
     assert done.stderr.startswith("wsl-sweep: ckpt.pth does not hold the weights of convnet_8: ")
     assert "body.0.weight is (4, 1, 3, 3), convnet_8 has (8, 1, 3, 3)" in done.stderr
     assert "Traceback" not in done.stderr
-    assert not list((own_place / "cache").rglob("*.safetensors"))
+    assert not list((own_place / "cache" / "teachers").rglob("*.safetensors"))
     assert not list((own_place / "cache").rglob("card.json"))
 
 
