@@ -322,9 +322,9 @@ def test_auto_is_measured_once_and_resume_keeps_what_was_found(workplace: Workpl
 
 
 def test_a_bank_that_is_full_changes_no_number_and_is_said(cold: Cold, workplace: Workplace) -> None:
-    """0.0001 GB: room for some views of all."""
+    """0.00075 GB: room for the index and some of the views."""
     with_bank(workplace)
-    file = workplace.write("file.yaml", file_of(ALPHAS[:2], "bank: {limit_gb: 0.0001}\n"))
+    file = workplace.write("file.yaml", file_of(ALPHAS[:2], "bank: {limit_gb: 0.00075}\n"))
     output = workplace.run("run", file, "--name", "full")
     summary = workplace.summary("full")
     whole = results(cold.summary)["trials"]
@@ -335,7 +335,7 @@ def test_a_bank_that_is_full_changes_no_number_and_is_said(cold: Cold, workplace
     assert summary["teacher"]["computed"] > len(cold.met)
     (note,) = [note for note in summary["notes"] if "bank" in note]
     assert "takes no more rows" in note
-    assert "bank.limit_gb is 0.0001" in note
+    assert "bank.limit_gb is 0.00075" in note
     assert "wsl-sweep bank prune" in note
     assert "takes no more rows" in re.sub(r"\s+", " ", output)
 
