@@ -22,6 +22,10 @@ class DivergedError(TrialError):
     """A loss or a weight became NaN or infinite."""
 
 
+class StorageError(TrialError):
+    """What a sweep rests on is full or gone (its storage, the cache, its data): no trial can go on until it is back."""
+
+
 class SweepError(WslSweepError):
     """A sweep ended without a result."""
 

@@ -10,28 +10,39 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from wsl_sweep.errors import TrialError
+from wsl_sweep.errors import StorageError
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes ``content`` to ``path`` so that a reader sees all of it or nothing."""
+def write_whole(path: Path, content: bytes, *, lasting: bool = True) -> None:
+    """Writes ``content`` to ``path`` so that a reader sees all of it or what was there before.
+
+    Args:
+        path: its folder is made.
+        content: of the file.
+        lasting: whether to wait until it is on the disk itself, where no power cut takes it.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+                if lasting:
+                    file.flush()
+                    os.fsync(file.fileno())
             os.chmod(temporary, 0o644)
             os.replace(temporary, path)
-            _sync_folder(path.parent)
+            if lasting:
+                _sync_folder(path.parent)
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
             raise
     except OSError as error:
-        raise TrialError(f"cannot write {path}: {error.strerror or error}") from error
+        raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def _sync_folder(folder: Path) -> None:
