@@ -8,7 +8,8 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -38,12 +39,19 @@ Recipe = Annotated[str | None, typer.Option(help="Use this recipe in place of th
 Trials = Annotated[int | None, typer.Option(help="Search trials for each arm.")]
 Seeds = Annotated[int | None, typer.Option(help="Seeds of confirm, or of an ablation.")]
 Name = Annotated[str | None, typer.Option(help="Name of the sweep.")]
-Storage = Annotated[str | None, typer.Option(help="Folder of sweeps.  [default: runs]", show_default=False)]
+Storage = Annotated[
+    str | None,
+    typer.Option(help="Folder of sweeps, or s3://bucket/folder.  [default: runs]", show_default=False),
+]
 TrackingUri = Annotated[
     str | None,
     typer.Option(help="MLflow's address; else the file's, MLFLOW_TRACKING_URI, sqlite:///mlflow.db."),
 ]
-Address = Annotated[str | None, typer.Option(help="Ray cluster to join; needs --storage and --tracking-uri.")]
+Address = Annotated[
+    str | None,
+    typer.Option(help="Ray cluster to join (or RAY_ADDRESS); needs --storage and --tracking-uri.", show_default=False),
+]
+AsBegun = Annotated[bool, typer.Option("--as-begun", help="Go on as it began, although its file has changed.")]
 Insecure = Annotated[bool, typer.Option("--insecure", help="Join a cluster that has no token.")]
 Bank = Annotated[bool, typer.Option("--bank/--no-bank", help="Keep what teachers say of each view, or compute it.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -62,6 +70,9 @@ def run(
     address: Address = None,
     insecure: Insecure = False,
     bank: Bank = True,
+    rerun: Annotated[
+        bool, typer.Option("--rerun", help="Run trials too that another sweep here has finished.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the file and show the plan only.")] = False,
 ) -> None:
     """Run a search or an ablation.
@@ -72,7 +83,7 @@ def run(
     from wsl_sweep.show import show_plan
 
     line = _command_line(sets, recipe, trials, seeds, name)
-    options = RunOptions(storage, tracking_uri, address, insecure, bank)
+    options = RunOptions(storage, tracking_uri, address, insecure, bank, rerun)
     if dry_run:
         show_plan(outlook(file, line, options))
         return
@@ -87,14 +98,69 @@ def resume(
     address: Address = None,
     insecure: Insecure = False,
     bank: Bank = True,
+    as_begun: AsBegun = False,
 ) -> None:
-    """Go on with a sweep that was stopped; what is finished stays.
+    """Go on with a sweep that was stopped, or whose driver died; what is finished stays.
 
     Example: wsl-sweep resume alpha
     """
     from wsl_sweep.app import RunOptions, resume_sweep
 
-    _end(resume_sweep(name, RunOptions(storage, tracking_uri, address, insecure, bank)))
+    _end(resume_sweep(name, RunOptions(storage, tracking_uri, address, insecure, bank, as_begun=as_begun)))
+
+
+@app.command()
+def extend(
+    name: Annotated[str, typer.Argument(help="A sweep, finished or not.", show_default=False)],
+    trials: Annotated[int | None, typer.Option(help="Search trials that each arm shall have in all.", min=1)] = None,
+    seeds: Annotated[int | None, typer.Option(help="Seeds that it shall have in all.", min=1)] = None,
+    storage: Storage = None,
+    tracking_uri: TrackingUri = None,
+    address: Address = None,
+    insecure: Insecure = False,
+    bank: Bank = True,
+    as_begun: AsBegun = False,
+) -> None:
+    """Add trials or seeds to a sweep; what is finished stays.
+
+    Example: wsl-sweep extend alpha --trials 50
+    """
+    from wsl_sweep.app import RunOptions, extend_sweep
+
+    options = RunOptions(storage, tracking_uri, address, insecure, bank, as_begun=as_begun)
+    _end(extend_sweep(name, trials=trials, seeds=seeds, options=options))
+
+
+@app.command()
+def stop(
+    name: Annotated[str, typer.Argument(help="A running sweep.", show_default=False)],
+    trial: Annotated[
+        str | None, typer.Option(help="End this trial alone: its id, or how it begins.", show_default=False)
+    ] = None,
+    storage: Storage = None,
+) -> None:
+    """Have a running sweep save and end, from another terminal; resume goes on with it.
+
+    Example: wsl-sweep stop alpha
+    """
+    from wsl_sweep.app import stop_sweep
+
+    print(stop_sweep(name, trial, storage))
+
+
+@app.command()
+def clean(
+    name: Annotated[str, typer.Argument(help="A sweep that is not running.", show_default=False)],
+    storage: Storage = None,
+) -> None:
+    """Delete old attempts, and checkpoints of trials that have ended.
+
+    Example: wsl-sweep clean alpha
+    """
+    from wsl_sweep.app import clean_sweep
+
+    cleaned = clean_sweep(name, storage)
+    print(f"deleted {cleaned.attempts} old attempts and {cleaned.checkpoints} checkpoints of {name}")
 
 
 @app.command()
@@ -358,22 +424,33 @@ def schema() -> None:
 
 
 @app.command()
-def status(storage: Storage = None, as_json: AsJson = False) -> None:
-    """List the sweeps in a storage and how far each is.
+def status(
+    name: Annotated[str | None, typer.Argument(help="One sweep, with its trials.", show_default=False)] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Look again every few seconds, until Ctrl-C.")] = False,
+    storage: Storage = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the sweeps in a storage and how far each is, or the trials of one.
 
-    Example: wsl-sweep status --storage /shared/runs
+    Example: wsl-sweep status --watch
     """
-    from wsl_sweep.app import list_sweeps
-    from wsl_sweep.show import show_sweeps
+    from wsl_sweep.app import list_sweeps, sweep_trials
+    from wsl_sweep.show import one_sweep, sweeps_table, wide_console
 
-    sweeps = list_sweeps(storage)
+    def look() -> Any:
+        return list_sweeps(storage) if name is None else sweep_trials(name, storage)
+
     if as_json:
-        print(json.dumps(sweeps, indent=2))
+        print(json.dumps(look(), indent=2))
         return
-    if not sweeps:
+    if watch:
+        _watch(lambda: sweeps_table(look()) if name is None else one_sweep(look()))
+        return
+    found = look()
+    if not found:
         print(f"no sweeps in {storage or 'runs'}; start one: wsl-sweep run search_spaces/alpha.yaml")
         return
-    show_sweeps(sweeps)
+    wide_console().print(sweeps_table(found) if name is None else one_sweep(found))
 
 
 @app.command()
@@ -389,7 +466,7 @@ def logs(
 
     for path in find_logs(trial, storage):
         print(f"== {path}")
-        print(path.read_text(encoding="utf-8", errors="replace"), end="")
+        print(path.read_bytes().decode("utf-8", errors="replace"), end="")
 
 
 @app.command()
@@ -462,12 +539,27 @@ def _only_json(as_json: bool) -> Iterator[None]:
         yield
 
 
+WATCH_SECONDS = 2.0
+
+
+def _watch(table: Callable[[], Any]) -> None:
+    """Shows a table anew every few seconds; ends with Ctrl-C."""
+    from rich.live import Live
+
+    with contextlib.suppress(KeyboardInterrupt), Live(table(), auto_refresh=False) as live:
+        while True:
+            time.sleep(WATCH_SECONDS)
+            live.update(table(), refresh=True)
+
+
 def _end(finished: Any) -> None:
     from wsl_sweep.show import show_finished
 
     show_finished(finished)
     if finished.interrupted is not None:
         raise typer.Exit(128 + finished.interrupted)
+    if finished.stopped is not None:
+        raise typer.Exit(1)
 
 
 def main() -> NoReturn:

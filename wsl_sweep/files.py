@@ -36,7 +36,7 @@ def write_whole(path: Path, content: bytes, *, lasting: bool = True) -> None:
             os.chmod(temporary, 0o644)
             os.replace(temporary, path)
             if lasting:
-                _sync_folder(path.parent)
+                sync_folder(path.parent)
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
@@ -45,7 +45,7 @@ def write_whole(path: Path, content: bytes, *, lasting: bool = True) -> None:
         raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Makes a rename in ``folder`` last through a power cut, where the file system knows such a thing."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)

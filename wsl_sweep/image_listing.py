@@ -14,7 +14,7 @@ from pathlib import Path
 
 from wsl_sweep.errors import TrialError, WslSweepError
 from wsl_sweep.files import file_digest, write_json
-from wsl_sweep.paths import cache_folder
+from wsl_sweep.paths import cache_folder, node_folder
 
 PICTURE_SUFFIXES = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
@@ -114,7 +114,7 @@ def folder_stamp(root: str) -> tuple[tuple[str, int], ...]:
     known = _stamps.get()
     if known is not None and root in known:
         return known[root]
-    base = Path(root).expanduser()
+    base = node_folder(root)
     stamp = []
     with contextlib.suppress(OSError):
         stamp.append((".", base.stat().st_mtime_ns))
@@ -143,7 +143,7 @@ def list_pictures(root: str) -> Listing:
 
 @lru_cache(maxsize=8)
 def _listed(root: str, stamp: tuple[tuple[str, int], ...]) -> Listing:
-    base = Path(root).expanduser()
+    base = node_folder(root)
     if not base.is_dir():
         what = "is a file, not a folder" if base.exists() else "there is no such folder"
         raise WslSweepError(f"{root}: {what}")

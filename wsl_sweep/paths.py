@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import socket
 import stat
 import tempfile
 from pathlib import Path
@@ -66,6 +68,18 @@ def bank_folder() -> Path:
         return Path(named).expanduser().absolute()
     folder = cache_folder() / "bank"
     return _own_temporary() if _file_system(folder) in OVER_THE_NETWORK else folder
+
+
+def node_folder(root: str) -> Path:
+    """A folder as a file names it, on this machine: environment variables and ``~`` are filled in here.
+
+    Raises WslSweepError: a variable is not set.
+    """
+    filled = os.path.expandvars(root)
+    missing = re.search(r"\$(\w+|\{[^}]*\})", filled)
+    if missing is not None:
+        raise WslSweepError(f"{root}: {missing.group()} is not set in the environment of {socket.gethostname()}")
+    return Path(filled).expanduser()
 
 
 def _file_system(path: Path) -> str:

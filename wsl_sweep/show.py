@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.markup import escape
 from rich.table import Table
 
 from wsl_sweep.app import Finished, Outlook
+from wsl_sweep.app.options import with_storage
 from wsl_sweep.app.recipes import RecipeRow
 from wsl_sweep.app.teachers import describe_teacher
 from wsl_sweep.display import duration, settings
@@ -23,14 +24,36 @@ def wide_console() -> Console:
     return console if console.is_terminal else Console(highlight=False, width=160)
 
 
-def show_sweeps(sweeps: Sequence[Mapping[str, Any]]) -> None:
+def sweeps_table(sweeps: Sequence[Mapping[str, Any]]) -> Table:
     """One line a sweep."""
     table = Table("sweep", "status", "trials", "question", box=None, header_style="dim")
     for sweep in sweeps:
         counts = ", ".join(f"{count} {name}" for name, count in sweep["trials"].items())
         planned = f" of {sweep['planned']}" if sweep["planned"] and sweep["status"] != "finished" else ""
-        table.add_row(sweep["sweep"], sweep["status"], counts + planned, sweep.get("description", ""))
-    wide_console().print(table)
+        table.add_row(sweep["sweep"], _status(sweep), counts + planned, sweep.get("description", ""))
+    return table
+
+
+def _status(sweep: Mapping[str, Any]) -> str:
+    """Of a sweep; one whose driver died without a word is interrupted: resume goes on with it."""
+    if sweep["driver"] is None:
+        return "interrupted" if sweep["status"] == "running" else str(sweep["status"])
+    return f"running ({sweep['driver']['host']}, process {sweep['driver']['pid']})"
+
+
+def one_sweep(sweep: Mapping[str, Any]) -> Group:
+    """A sweep and its trials, a line each; those that are under way last."""
+    table = Table("trial", "stage", "what", "seed", "state", "epochs", "", box=None, header_style="dim")
+    ended = ("finished", "pruned", "failed", "killed")
+    for trial in sorted(sweep["of_each"], key=lambda trial: trial["status"] not in ended):
+        accuracy = trial["metrics"].get("validation/accuracy")
+        shown = escape(trial["error"] or "") if accuracy is None else f"validation/accuracy {accuracy:.4f}"
+        what = f"{'+'.join(trial['variants'])} {settings(trial['overrides'], trial['variants'][0])}"
+        attempt = f", attempt {trial['attempt']}" if trial["attempt"] > 1 else ""
+        state = trial["status"] + attempt
+        epochs = f"{trial['epochs']}/{trial['of']}" if trial["status"] in ended else f"of {trial['of']}"
+        table.add_row(trial["trial_id"], trial["stage"], escape(what), str(trial["seed"]), state, epochs, shown)
+    return Group(sweeps_table([sweep]), "", table)
 
 
 def show_recipes(recipes: Sequence[Recipe]) -> None:
@@ -191,9 +214,10 @@ def show_finished(finished: Finished) -> None:
     for note in summary["notes"]:
         console.print(f"note: {note}", markup=False)
     console.print(f"Everything is in {finished.folder} (summary.json, trials/)", markup=False)
-    if finished.interrupted is not None:
-        where = "" if finished.folder.parent == Path("runs") else f" --storage {finished.folder.parent}"
-        console.print(f"Stopped. Go on with it: wsl-sweep resume {finished.folder.name}{where}", markup=False)
+    if finished.interrupted is not None or finished.stopped is not None:
+        again = with_storage(finished.folder.name, finished.folder)
+        why = f": {finished.stopped}" if finished.stopped else ""
+        console.print(f"Stopped{why}. Go on with it: wsl-sweep resume {again}", markup=False)
     else:
         console.print("Look at the trials side by side: wsl-sweep ui")
 

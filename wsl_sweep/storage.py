@@ -21,7 +21,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from wsl_sweep.errors import StorageError, WslSweepError
-from wsl_sweep.files import write_whole
+from wsl_sweep.files import sync_folder, write_whole
 
 CLAIM_SECONDS = 60.0
 """A claim on a file of an object store counts so long: its maker may have died."""
@@ -54,7 +54,7 @@ class Place(ABC):
 
     @abstractmethod
     def read_bytes(self) -> bytes:
-        """The whole content. Raises OSError: FileNotFoundError, or the storage does not answer."""
+        """The whole content. Raises OSError: it is not there; StorageError: the store does not answer."""
 
     @abstractmethod
     def write(self, content: bytes, *, lasting: bool = True) -> None:
@@ -74,13 +74,13 @@ class Place(ABC):
 
     @abstractmethod
     def exists(self) -> bool:
-        """Whether there is such a file or folder. Raises OSError where the storage does not answer."""
+        """Whether there is such a file or folder. Raises StorageError: the store does not answer."""
 
     @abstractmethod
     def names(self) -> list[str]:
         """What lies in the folder, sorted, without what begins with a dot; nothing where there is no such folder.
 
-        Raises OSError where the storage does not answer.
+        Raises StorageError: the store does not answer.
         """
 
     @abstractmethod
@@ -173,7 +173,9 @@ class DiskPlace(Place):
                     file.flush()
                     os.fsync(file.fileno())
                 os.chmod(temporary, 0o644)
-                return _link(temporary, self.path)
+                made = _link(temporary, self.path)
+                sync_folder(self.path.parent)
+                return made
             finally:
                 with contextlib.suppress(OSError):
                     os.unlink(temporary)
@@ -186,6 +188,8 @@ class DiskPlace(Place):
             return sorted(name for name in os.listdir(self.path) if not name.startswith("."))
         except (FileNotFoundError, NotADirectoryError):
             return []
+        except OSError as error:
+            raise StorageError(f"cannot read {self}: {error.strerror or error}") from error
 
     def delete(self) -> None:
         with _storing(self, "delete"):
@@ -242,7 +246,7 @@ class ObjectPlace(Place):
         return ObjectPlace(self._system, self._path / name, f"{self._url}/{name}")
 
     def read_bytes(self) -> bytes:
-        with self._system.open_input_stream(str(self._path)) as stream:
+        with _storing(self, "read"), self._system.open_input_stream(str(self._path)) as stream:
             content: bytes = stream.read()
         return content
 
@@ -285,8 +289,8 @@ class ObjectPlace(Place):
     def exists(self) -> bool:
         from pyarrow.fs import FileType
 
-        found = self._system.get_file_info(str(self._path)).type
-        return bool(found != FileType.NotFound)
+        with _storing(self, "read"):
+            return bool(self._system.get_file_info(str(self._path)).type != FileType.NotFound)
 
     def names(self) -> list[str]:
         return sorted(name for name in self._listed(self._path) if not name.startswith("."))
@@ -294,7 +298,9 @@ class ObjectPlace(Place):
     def _listed(self, path: PurePosixPath) -> list[str]:
         from pyarrow.fs import FileSelector
 
-        return [info.base_name for info in self._system.get_file_info(FileSelector(str(path), allow_not_found=True))]
+        with _storing(self, "read"):
+            found = self._system.get_file_info(FileSelector(str(path), allow_not_found=True))
+        return [info.base_name for info in found]
 
     def delete(self) -> None:
         from pyarrow.fs import FileType
@@ -311,6 +317,10 @@ class ObjectPlace(Place):
 def _storing(where: Place, doing: str = "write") -> Iterator[None]:
     try:
         yield
+    except FileNotFoundError:
+        if doing == "read":
+            raise
+        raise StorageError(f"cannot {doing} {where}: no such place") from None
     except OSError as error:
         lines = str(error.strerror or error).strip().splitlines()
         raise StorageError(f"cannot {doing} {where}: {lines[0] if lines else type(error).__name__}") from error

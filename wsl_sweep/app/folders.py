@@ -7,99 +7,177 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from wsl_sweep.app.options import DEFAULT_STORAGE, storage_folder
+from wsl_sweep.app.options import storage_folder, with_storage
 from wsl_sweep.errors import WslSweepError
 from wsl_sweep.spec.distributions import Reading, reading
 from wsl_sweep.spec.loading import CommandLine, parse_spec
 from wsl_sweep.spec.spec import Spec
 from wsl_sweep.spec.world import World
-from wsl_sweep.sweep.ledger import Ledger, fold
+from wsl_sweep.storage import Place, place
+from wsl_sweep.sweep.lease import holder
+from wsl_sweep.sweep.ledger import Ledger, SweepState, fold
 
 
-def read_plan(folder: Path) -> dict[str, Any]:
+def find_sweep(storage: str | None, name: str) -> Place:
+    """The folder of a sweep by its name. Raises WslSweepError: what was given is no name."""
+    if not name or "/" in name or name.startswith("."):
+        raise WslSweepError(f"{name!r} is no name of a sweep; see wsl-sweep status")
+    return storage_folder(storage) / name
+
+
+def read_plan(folder: Place) -> dict[str, Any]:
     """``plan.json`` of a sweep. Raises WslSweepError: there is no sweep in the folder."""
     try:
-        plan: dict[str, Any] = json.loads((folder / "plan.json").read_text())
+        plan = (folder / "plan.json").read_json()
+        if not isinstance(plan, dict):
+            raise ValueError("no plan")
     except (OSError, ValueError) as error:
-        known = ", ".join(sorted(path.parent.name for path in folder.parent.glob("*/plan.json"))) or "none"
+        known = ", ".join(_sweeps(folder.parent)) or "none"
         raise WslSweepError(f"no sweep in {folder}; sweeps in {folder.parent}: {known}") from error
     return plan
 
 
-def open_sweep(folder: Path, world: World | None = None) -> tuple[Spec, dict[str, Any]]:
+def command_line_of(plan: dict[str, Any]) -> CommandLine:
+    """The command line with which a sweep was begun."""
+    saved = plan["command_line"]
+    return CommandLine(**{**saved, "sets": tuple(saved["sets"])})
+
+
+def open_sweep(folder: Place | Path, world: World | None = None) -> tuple[Spec, dict[str, Any]]:
     """The specification and the plan of a sweep on disk.
 
     Relative places in it start from the folder in which it was begun. Without a ``world`` nothing that it names has to
     be there any more.
     """
+    folder = place(folder)
     plan = read_plan(folder)
     try:
-        text = (folder / "sweep.yaml").read_text(encoding="utf-8")
-    except OSError as error:
-        raise WslSweepError(f"{folder / 'sweep.yaml'}: cannot be read ({error.strerror or error})") from error
-    saved = plan["command_line"]
-    command_line = CommandLine(**{**saved, "sets": tuple(saved["sets"])})
-    source = str(folder / "sweep.yaml")
+        text = (folder / "sweep.yaml").read_text()
+    except (OSError, ValueError) as error:
+        raise WslSweepError(f"{folder / 'sweep.yaml'}: cannot be read ({error})") from error
     with reading(Reading(plan.get("folder"), look=world is not None)):
-        spec = parse_spec(text, source, command_line, default_name=folder.name, world=world)
+        spec = parse_spec(
+            text, str(folder / "sweep.yaml"), command_line_of(plan), default_name=folder.name, world=world
+        )
     return replace(spec, notes=(*spec.notes, *plan.get("notes", ()))), plan
 
 
-def sweep_status(folder: Path) -> str:
+def state_of(folder: Place) -> SweepState:
+    """What the ledger of a sweep says."""
+    return fold(Ledger(folder / "ledger").events())
+
+
+def sweep_status(folder: Place) -> str:
     """``finished``, ``failed``, ``stopped``, or ``running`` where it has no last word (yet)."""
-    return fold(Ledger(folder / "ledger").events()).status
+    return state_of(folder).status
 
 
-def new_folder(storage: Path, name: str) -> Path:
+def new_folder(storage: Place, name: str) -> Place:
     """A folder for a new sweep: ``name``, or ``name-2``, … behind finished ones."""
     number = 1
     while True:
         folder = storage / (name if number == 1 else f"{name}-{number}")
         if not folder.exists():
             return folder
-        if not (folder / "plan.json").is_file():
+        if set(folder.names()) <= {"lease"} and holder(folder) is None:
+            return folder  # whoever began here did not get far
+        if not (folder / "plan.json").exists():
             raise WslSweepError(f"{folder} exists and is no sweep; choose another --name or --storage")
         if sweep_status(folder) in ("running", "stopped"):
-            where = "" if storage == DEFAULT_STORAGE else f" --storage {storage}"
+            driver = holder(folder)
+            if driver is not None:
+                raise WslSweepError(
+                    f"the sweep {folder.name} in {storage} is being run by {driver}; choose another --name, or follow "
+                    "it by wsl-sweep status --watch"
+                )
             raise WslSweepError(
                 f"the sweep {folder.name} in {storage} is not finished; go on with it by\n"
-                f"    wsl-sweep resume {folder.name}{where}\n"
+                f"    wsl-sweep resume {with_storage(folder.name, folder)}\n"
                 "or choose another --name for a new one"
             )
         number += 1
 
 
+def _sweeps(storage: Place) -> list[str]:
+    """The names of what may be sweeps."""
+    return [name for name in storage.names() if (storage / name / "plan.json").exists()]
+
+
 def list_sweeps(storage: str | None) -> list[dict[str, Any]]:
-    """Name, status, counts of trials by status and the question of every sweep in a storage."""
-    found = []
-    for path in sorted(storage_folder(storage).glob("*/plan.json")):
-        state = fold(Ledger(path.parent / "ledger").events())
-        counts: dict[str, int] = {}
-        for trial in state.trials.values():
-            counts[trial.status] = counts.get(trial.status, 0) + 1
-        entry: dict[str, Any] = {
-            "sweep": path.parent.name,
-            "status": state.status,
-            "trials": counts,
-            "planned": None,
+    """Of every sweep in a storage: name, status, who drives it, counts of trials by status, the question."""
+    root = storage_folder(storage)
+    return [_entry(root / name, state_of(root / name)) for name in _sweeps(root)]
+
+
+def _entry(folder: Place, state: SweepState) -> dict[str, Any]:
+    driver = holder(folder)
+    counts: dict[str, int] = {}
+    for trial in state.trials.values():
+        counts[trial.status] = counts.get(trial.status, 0) + 1
+    entry: dict[str, Any] = {
+        "sweep": folder.name,
+        "status": state.status,
+        "driver": None if driver is None else {"host": driver.host, "pid": driver.pid, "since": driver.taken},
+        "trials": counts,
+        "planned": None,
+    }
+    try:
+        plan = read_plan(folder)
+        entry |= {
+            "created": plan["created"],
+            "description": str(plan.get("description", "")),
+            "planned": sum(plan["stages"].values()),
         }
-        try:
-            plan = read_plan(path.parent)
-            entry |= {
-                "created": plan["created"],
-                "description": str(plan.get("description", "")),
-                "planned": sum(plan["stages"].values()),
-            }
-        except (WslSweepError, KeyError, TypeError, AttributeError) as error:
-            entry["description"] = f"cannot be read: {str(error).splitlines()[0]}"
-        found.append(entry)
-    return found
+    except (WslSweepError, KeyError, TypeError, AttributeError) as error:
+        entry["description"] = f"cannot be read: {str(error).splitlines()[0]}"
+    return entry
 
 
-def find_logs(trial: str, storage: str | None) -> list[Path]:
+def sweep_trials(name: str, storage: str | None) -> dict[str, Any]:
+    """One sweep: as in ``list_sweeps``, and its trials: id, stage, variants, seed, status, attempt, epochs, error.
+
+    Raises WslSweepError: there is no such sweep.
+    """
+    folder = find_sweep(storage, name)
+    read_plan(folder)
+    state = state_of(folder)
+    trials = [
+        {
+            "trial_id": one.trial.trial_id,
+            "stage": one.trial.stage,
+            "variants": list(one.trial.variants),
+            "seed": one.trial.seed,
+            "overrides": dict(one.trial.overrides),
+            "status": one.status,
+            "attempt": one.attempt,
+            "epochs": one.epochs,
+            "of": one.trial.epochs,
+            "metrics": dict(one.metrics),
+            "error": one.error,
+        }
+        for one in state.trials.values()
+    ]
+    return {**_entry(folder, state), "of_each": trials}
+
+
+def find_logs(trial: str, storage: str | None) -> list[Place]:
     """The logs of the trials whose id starts with ``trial``, over all sweeps of a storage."""
     root = storage_folder(storage)
-    found = sorted(root.glob(f"*/trials/{trial}*/log.txt")) if trial.isalnum() else []
+    found = []
+    for sweep in root.names() if trial.isalnum() else ():
+        trials = root / sweep / "trials"
+        found += [trials / name / "log.txt" for name in trials.names() if name.startswith(trial)]
+    found = [log for log in found if log.exists()]
     if not found:
         raise WslSweepError(f"no trial in {root} has an id that starts with {trial!r}; see summary.json of its sweep")
     return found
+
+
+def write_text(path: Place, text: str) -> None:
+    """Writes a text file, whole. Raises WslSweepError where that cannot be done."""
+    path.write(text.encode("utf-8"))
+
+
+def write_plan(folder: Place, plan: dict[str, Any]) -> None:
+    """Writes ``plan.json``, whole."""
+    write_text(folder / "plan.json", json.dumps(plan, indent=2) + "\n")

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wsl_sweep.errors import WslSweepError
 from wsl_sweep.spec.spec import Spec
+from wsl_sweep.storage import Place, place
 
-DEFAULT_STORAGE = Path("runs")
+DEFAULT_STORAGE = "runs"
 
 
 @dataclass(frozen=True)
@@ -17,11 +18,13 @@ class RunOptions:
     """Where a sweep runs and what it leaves where.
 
     Attributes:
-        storage: folder of sweeps; None for ``runs`` in the working folder.
+        storage: folder of sweeps, or the URL of one in an object store; None for ``runs`` in the working folder.
         tracking_uri: of ``--tracking-uri``.
         address: of a Ray cluster; None for this machine alone.
         insecure: join a cluster without a token.
         bank: False to have teachers compute at every step, whatever the file says.
+        rerun: whether trials are run that another sweep of the storage has finished.
+        as_begun: whether a sweep goes on as it began although its file has changed since.
     """
 
     storage: str | None = None
@@ -29,6 +32,8 @@ class RunOptions:
     address: str | None = None
     insecure: bool = False
     bank: bool = True
+    rerun: bool = False
+    as_begun: bool = False
 
 
 @dataclass(frozen=True)
@@ -39,18 +44,24 @@ class Finished:
         folder: ``<storage>/<name>``.
         summary: as in ``summary.json``.
         interrupted: the signal that stopped it, or None.
+        stopped: why it ended before its end, or None.
     """
 
-    folder: Path
+    folder: Place
     summary: dict[str, Any]
     interrupted: int | None = None
+    stopped: str | None = None
 
 
-def storage_folder(storage: str | None) -> Path:
-    """The folder of sweeps. Raises WslSweepError for what is no folder that can be written."""
-    if storage is not None and "://" in storage:
-        raise WslSweepError(f"--storage {storage}: must be a folder that every node sees")
-    return Path(storage).expanduser() if storage is not None else DEFAULT_STORAGE
+def storage_folder(storage: str | None) -> Place:
+    """The folder of sweeps. Raises WslSweepError for an address that nothing here can open."""
+    return place(storage if storage is not None else DEFAULT_STORAGE)
+
+
+def with_storage(name: str, folder: Place) -> str:
+    """A sweep's name as a command takes it, with ``--storage`` where that is needed."""
+    where = str(folder.parent)
+    return name if where == DEFAULT_STORAGE else f"{name} --storage {shlex.quote(where)}"
 
 
 def local_device_kind() -> str:

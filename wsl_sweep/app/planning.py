@@ -118,7 +118,7 @@ def outlook(path: Path, command_line: CommandLine = CommandLine(), options: RunO
     there = teachers_there(plan)
     folder = storage_folder(options.storage) / spec.name
     done = None
-    if (folder / "plan.json").is_file():
+    if (folder / "plan.json").exists():
         state = fold(Ledger(folder / "ledger").events())
         if state.status != "finished":
             done = sum(trial.settled for trial in state.trials.values())

@@ -2,31 +2,49 @@
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from wsl_sweep.analysis.summary import build_summary
+from wsl_sweep.app.options import with_storage
 from wsl_sweep.app.planning import remember_times
+from wsl_sweep.app.upkeep import clean_trials
+from wsl_sweep.errors import StorageError
 from wsl_sweep.spec.spec import Spec
+from wsl_sweep.storage import Place
+
+WAIT_SECONDS = 30.0
+"""What the end of a sweep waits for MLflow at most."""
+
+STUDY = "optuna.log"
+"""A copy of the search's studies, for optuna-dashboard; nothing reads it."""
 
 
 def finish(
     spec: Spec,
-    folder: Path,
+    folder: Place,
     plan: Mapping[str, Any],
     state: Any,
     writer: Any,
     tracking: Any,
     say: Callable[[str], None],
+    *,
+    patient: bool = False,
 ) -> dict[str, Any]:
-    """Summary, best student, tidy folders, MLflow's end. The order is that of what may be lost."""
-    from wsl_sweep.files import write_json
+    """Summary, best student, tidy folders, MLflow's end. The order is that of what may be lost.
+
+    ``patient`` waits for a server for as long as it takes what it is told; otherwise for WAIT_SECONDS in all.
+    """
     from wsl_sweep.tracking import redact
 
-    write_json(folder / "summary.json", build_summary(spec, state, uuid=plan["uuid"]))
+    until = time.monotonic() + WAIT_SECONDS
+    (folder / "summary.json").write_json(build_summary(spec, state, uuid=plan["uuid"]))
     say("writing the results to MLflow")
-    reached = writer.flush(30.0)
+    reached = _patiently(writer) if patient else writer.flush(WAIT_SECONDS)
     summary = build_summary(spec, state, uuid=plan["uuid"], run_ids=writer.run_ids)
     best = best_student(summary)
     if reached and best is not None and state.status == "finished":
@@ -37,17 +55,48 @@ def finish(
             say(f"the best student could not be logged as an MLflow model: {type(error).__name__}: {first}")
     if reached:
         writer.describe(describe(summary), _parent_metrics(summary))
-    if not writer.close(state.status, 30.0 if reached else 1.0):
+    left = WAIT_SECONDS if reached and patient else until - time.monotonic() if reached else 1.0
+    if not writer.close(state.status, max(left, 1.0)):
+        why = writer.problem or f"no answer in {WAIT_SECONDS:g} s"
         say(
-            f"MLflow at {redact(tracking.uri)} did not take everything ({writer.problem or 'no answer in 30 s'}); "
-            f"nothing is lost, {folder} has it all. When the server is back: wsl-sweep sync {folder.name}"
+            f"MLflow at {redact(tracking.uri)} did not take everything ({why}; "
+            f"{writer.missing() or 'the end is missing'}). "
+            f"Nothing is lost, {folder} has it all. When the server is back: "
+            f"wsl-sweep sync {with_storage(folder.name, folder)}"
         )
     summary = build_summary(spec, state, uuid=plan["uuid"], run_ids=writer.run_ids)
-    write_json(folder / "summary.json", summary)
+    (folder / "summary.json").write_json(summary)
     if state.status == "finished":
-        _tidy(spec, folder, summary, best)
+        with contextlib.suppress(StorageError):
+            _tidy(spec, folder, summary, best, state)
         remember_times(summary, spec.threads)
+    with contextlib.suppress(OSError, StorageError):
+        _export_studies(spec, state, folder)
     return summary
+
+
+def _patiently(writer: Any) -> bool:
+    """Waits for MLflow to take everything, for as long as it does not stay silent for WAIT_SECONDS."""
+    silent_since: float | None = None
+    while not writer.flush(1.0):
+        if writer.problem is None:
+            silent_since = None
+        elif silent_since is None:
+            silent_since = time.monotonic()
+        elif time.monotonic() - silent_since > WAIT_SECONDS:
+            return False
+    return True
+
+
+def _export_studies(spec: Spec, state: Any, folder: Place) -> None:
+    from wsl_sweep.sweep.study import export_studies
+
+    if spec.search is None or not any(trial.settled for trial in state.trials.values()):
+        return
+    with tempfile.TemporaryDirectory(prefix="wsl-sweep-study-") as place:
+        path = Path(place) / STUDY
+        export_studies(spec, list(state.trials.values()), path)
+        (folder / STUDY).write(path.read_bytes())
 
 
 def best_student(summary: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -66,7 +115,7 @@ def best_student(summary: Mapping[str, Any]) -> dict[str, Any] | None:
     return pick(pool, key=lambda trial: trial["metrics"][metric]) if pool else None
 
 
-def _log_best(best: Mapping[str, Any], folder: Path, writer: Any, tracking: Any) -> None:
+def _log_best(best: Mapping[str, Any], folder: Place, writer: Any, tracking: Any) -> None:
     import torch
 
     from wsl_sweep.data import load
@@ -121,8 +170,8 @@ def describe(summary: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _tidy(spec: Spec, folder: Path, summary: Mapping[str, Any], best: Mapping[str, Any] | None) -> None:
-    """``keep: best`` leaves the students of the final table and of the best trial."""
+def _tidy(spec: Spec, folder: Place, summary: Mapping[str, Any], best: Mapping[str, Any] | None, state: Any) -> None:
+    """``keep: best`` leaves the students of the final table and of the best trial, and no checkpoints."""
     if spec.keep == "all":
         return
     keep = {trial_id for row in summary["confirmed"] for trial_id in row["trial_ids"]}
@@ -130,4 +179,5 @@ def _tidy(spec: Spec, folder: Path, summary: Mapping[str, Any], best: Mapping[st
     keep |= {best["trial_id"]} if best else set()
     for trial in summary["trials"]:
         if trial["trial_id"] not in keep:
-            (folder / "trials" / trial["trial_id"] / "student.safetensors").unlink(missing_ok=True)
+            (folder / "trials" / trial["trial_id"] / "student.safetensors").delete()
+    clean_trials(folder, [one for one in state.trials.values() if one.status != "finished"])

@@ -1,35 +1,33 @@
-"""Running a sweep, going on with one, and bringing MLflow in line with one."""
+"""Beginning a sweep, going on with one, and adding to one."""
 
 from __future__ import annotations
 
 import contextlib
 import datetime
-import json
 import os
-import shutil
 import socket
-import threading
-import traceback
 import uuid as uuid_module
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from wsl_sweep.app.folders import new_folder, open_sweep, read_plan, sweep_status
-from wsl_sweep.app.options import Finished, RunOptions, settle_resources, storage_folder
-from wsl_sweep.app.planning import teachers_there, versions
+from wsl_sweep.app.changes import changes
+from wsl_sweep.app.driving import drive, leased, stop_ray
+from wsl_sweep.app.folders import find_sweep, new_folder, open_sweep, read_plan, sweep_status, write_plan, write_text
+from wsl_sweep.app.options import Finished, RunOptions, settle_resources, storage_folder, with_storage
+from wsl_sweep.app.planning import versions
 from wsl_sweep.app.preparing import prepare_data, surroundings, teacher_notes
-from wsl_sweep.app.results import finish
+from wsl_sweep.app.syncing import bring_in_line, storable_uri
 from wsl_sweep.app.teaching import auto_precision, bank_notes, bank_settings, measure_here, precision_notes
 from wsl_sweep.app.world import LocalWorld, import_folders
-from wsl_sweep.errors import SweepError, WslSweepError
+from wsl_sweep.errors import StorageError, WslSweepError
 from wsl_sweep.image_listing import unchanging
 from wsl_sweep.spec.loading import CommandLine, load_spec
-from wsl_sweep.spec.plan import Plan, make_plan
+from wsl_sweep.spec.plan import make_plan
 from wsl_sweep.spec.spec import Spec
-from wsl_sweep.sweep.ledger import Ledger, fold
-from wsl_sweep.user_code import search_in
+from wsl_sweep.storage import Place
+from wsl_sweep.sweep.lease import Lease
 
 
 @unchanging()
@@ -54,56 +52,116 @@ def run_sweep(path: Path, command_line: CommandLine = CommandLine(), options: Ru
     storage = storage_folder(options.storage)
     folder = new_folder(storage, spec.name)
     notes = [*prepare_data(spec), *teacher_notes(spec), *bank_notes(spec, world, options.bank)]
-    measured = _measure(spec, address, options, imports)
-    notes += precision_notes(measured)
-    spec = _with_precisions(spec, measured)
-    plan = {
-        "uuid": str(uuid_module.uuid4()),
-        "name": folder.name,
-        "source": str(path),
-        "command_line": asdict(command_line),
-        "created": datetime.datetime.now(datetime.UTC).isoformat(),
-        "recipe": spec.recipe,
-        "base": spec.flat_config({}),
-        "stages": dict(make_plan(spec).stages),
-        "tracking_uri": _storable_uri(spec, options),
-        "description": spec.description,
-        "folder": str(Path.cwd()),
-        "import_folders": imports,
-        "surroundings": surroundings(spec),
-        "notes": notes,
-        "precision": measured,
-        "bank": bank_settings(spec, world, options.bank),
-        "versions": versions(),
-        "host": socket.gethostname(),
-    }
+    with _begun(folder) as lease:
+        measured = _measure(spec, address, options, imports)
+        notes += precision_notes(measured)
+        spec = _with_precisions(spec, measured)
+        plan = {
+            "uuid": str(uuid_module.uuid4()),
+            "name": folder.name,
+            "source": str(path.absolute()),
+            "command_line": asdict(command_line),
+            "created": datetime.datetime.now(datetime.UTC).isoformat(),
+            "recipe": spec.recipe,
+            "base": spec.flat_config({}),
+            "stages": dict(make_plan(spec).stages),
+            "tracking_uri": storable_uri(spec, options),
+            "description": spec.description,
+            "folder": str(Path.cwd()),
+            "import_folders": imports,
+            "surroundings": surroundings(spec),
+            "notes": notes,
+            "precision": measured,
+            "bank": bank_settings(spec, world, options.bank),
+            "versions": versions(),
+            "host": socket.gethostname(),
+        }
+        try:
+            write_text(folder / "sweep.yaml", spec.text)
+            write_plan(folder, plan)
+        except StorageError as error:
+            raise WslSweepError(f"{error}; choose another --storage") from error
+        spec = replace(spec, name=folder.name, notes=(*spec.notes, *notes))
+        return drive(spec, folder, plan, options, address, lease)
+
+
+@contextlib.contextmanager
+def _begun(folder: Place) -> Iterator[Lease]:
+    """The lease of a new sweep; of one that did not get as far as its plan nothing stays."""
     try:
-        folder.mkdir(parents=True)
-        (folder / "sweep.yaml").write_text(spec.text, encoding="utf-8")
-        (folder / "plan.json").write_text(json.dumps(plan, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise WslSweepError(f"cannot write to {folder}: {error.strerror or error}; choose another --storage") from error
-    spec = replace(spec, name=folder.name, notes=(*spec.notes, *notes))
-    return _drive(spec, folder, plan, options, address)
+        holding = contextlib.ExitStack()
+        lease = holding.enter_context(leased(folder))
+    except StorageError as error:
+        raise WslSweepError(f"{error}; choose another --storage") from error
+    with holding:
+        try:
+            yield lease
+        except BaseException:
+            with contextlib.suppress(OSError, WslSweepError):
+                if not (folder / "plan.json").exists():
+                    lease.release()
+                    folder.delete()
+            raise
 
 
 @unchanging()
 def resume_sweep(name: str, options: RunOptions = RunOptions()) -> Finished:
-    """Goes on with a sweep that was stopped: finished trials stay, all others run (again).
+    """Goes on with a sweep that was stopped, or whose driver died: finished trials stay, the others go on.
 
-    Raises WslSweepError where there is no such sweep, or where it is finished.
+    Where its file has changed since and only adds to it, what was added is run too.
+
+    Raises WslSweepError: there is no such sweep, it is finished or being run by another driver, or its file, its data
+    or its code have changed so that old and new trials could not be compared.
     """
-    folder = storage_folder(options.storage) / name
+    return _go_on(name, options, {})
+
+
+@unchanging()
+def extend_sweep(
+    name: str, *, trials: int | None = None, seeds: int | None = None, options: RunOptions = RunOptions()
+) -> Finished:
+    """Adds to a sweep, finished or not.
+
+    Args:
+        name: of the sweep.
+        trials: how many search trials each arm shall have in all.
+        seeds: how many seeds an ablation, or confirm, shall have in all.
+        options: where it is, and where it runs.
+
+    Raises WslSweepError: as ``resume_sweep``, or it has as many already.
+    """
+    if trials is None and seeds is None:
+        raise WslSweepError("say what to add: --trials, --seeds, or both (how many there shall be in all)")
+    asked = {"trials": trials, "seeds": seeds}
+    return _go_on(name, options, {key: value for key, value in asked.items() if value is not None})
+
+
+def _go_on(name: str, options: RunOptions, more: Mapping[str, int]) -> Finished:
+    folder = find_sweep(options.storage, name)
     plan = read_plan(folder)
-    status = sweep_status(folder)
-    if status == "finished":
-        raise WslSweepError(f"{folder} is finished: there is nothing to resume; look at {folder / 'summary.json'}")
-    spec, plan = open_sweep(folder, LocalWorld(plan.get("import_folders", [str(Path.cwd())])))
-    prepare_data(spec)
-    _check_surroundings(spec, plan)
-    address = options.address or os.environ.get("RAY_ADDRESS")
-    spec = _with_precisions(spec, plan.get("precision", {}))
-    return _drive(replace(spec, name=name), folder, plan, options, address)
+    with leased(folder) as lease:
+        world = LocalWorld(plan.get("import_folders", [str(Path.cwd())]))
+        spec, plan = open_sweep(folder, world)
+        added = changes(spec, plan, world, more, as_begun=options.as_begun)
+        if added is None and sweep_status(folder) == "finished":
+            if lease.stale is not None or not (folder / "summary.json").exists():
+                return bring_in_line(replace(spec, name=name), folder, plan, options)  # its driver died at the end
+            raise WslSweepError(
+                f"{folder} is finished: there is nothing to resume; look at {folder / 'summary.json'}, or add to it: "
+                f"wsl-sweep extend {with_storage(name, folder)} --trials N, or --seeds N"
+            )
+        if added is not None:
+            spec = replace(added.spec, notes=(*added.spec.notes, *plan.get("notes", ())))
+        prepare_data(spec)
+        _check_surroundings(spec, plan)
+        address = options.address or os.environ.get("RAY_ADDRESS")
+        spec = replace(_with_precisions(spec, plan.get("precision", {})), name=name)
+        if added is not None:
+            print("added: " + "; ".join(added.what), flush=True)
+            plan |= {"command_line": asdict(added.command_line), "stages": dict(make_plan(spec).stages)}
+            write_text(folder / "sweep.yaml", spec.text)
+            write_plan(folder, plan)
+        return drive(spec, folder, plan, options, address, lease)
 
 
 def _with_precisions(spec: Spec, measured: Mapping[str, Mapping[str, Any]]) -> Spec:
@@ -125,7 +183,7 @@ def _measure(spec: Spec, address: str | None, options: RunOptions, folders: Sequ
     try:
         return measure_on_cluster(asked, spec.resources.cpu, gpu, spec.threads, folders)
     finally:
-        _stop_ray()
+        stop_ray()
 
 
 def _check_surroundings(spec: Spec, plan: Mapping[str, Any]) -> None:
@@ -137,195 +195,3 @@ def _check_surroundings(spec: Spec, plan: Mapping[str, Any]) -> None:
             f"{', '.join(changed)} changed since the sweep {spec.name} began, and its trials would not be comparable; "
             "put it back as it was, or start a new sweep"
         )
-
-
-def sync_sweep(name: str, options: RunOptions = RunOptions(), say: Callable[[str], None] = print) -> Finished:
-    """Brings MLflow in line with a sweep on disk, as often as wanted: runs are found by trial id, points by timestamp.
-
-    Raises:
-        WslSweepError: there is no such sweep, or it is running.
-        SweepError: the server did not take everything.
-    """
-    folder = storage_folder(options.storage) / name
-    spec, plan = open_sweep(folder)
-    search_in(plan.get("import_folders", ()))  # the best student may be a user's own model
-    spec = replace(spec, name=name)
-    events = Ledger(folder / "ledger").events()
-    state = fold(events)
-    if state.status == "running":
-        raise WslSweepError(f"{folder} is running, or its driver was killed: wsl-sweep resume {name}")
-    _, device_kind = settle_resources(spec, options.address)
-    writer, tracking = _writer(spec, plan, options, device_kind)
-    writer.warm_up()
-    writer.start()
-    for event in events:
-        if event["event"] in ("finished", "pruned", "failed", "killed"):
-            rows = folder / "trials" / event["trial_id"] / f"attempt-{event.get('attempt', 1)}" / "rows.json"
-            with contextlib.suppress(OSError, ValueError):
-                writer.on_rows(event["trial_id"], event.get("attempt", 1), json.loads(rows.read_text()))
-        writer.on_event(event)
-    summary = finish(spec, folder, plan, state, writer, tracking, say)
-    if writer.problem is not None:
-        raise SweepError(f"MLflow did not take everything: {writer.problem}")
-    return Finished(folder, summary)
-
-
-def _drive(spec: Spec, folder: Path, plan: Mapping[str, Any], options: RunOptions, address: str | None) -> Finished:
-    """From a folder with a plan to a summary: wires the parts together."""
-    from wsl_sweep.sweep.environment import prepare_environment
-
-    prepare_environment(local=address is None)
-    from wsl_sweep.display import SweepDisplay, only_ours
-    from wsl_sweep.sweep.conductor import Conductor
-    from wsl_sweep.sweep.runner import Hands, Interrupt, check_resources, fit, start_ray
-
-    gpu, device_kind = settle_resources(spec, address)
-    writer, tracking = _writer(spec, plan, options, device_kind)
-    conductor = Conductor(
-        spec,
-        Ledger(folder / "ledger"),
-        device_kind=device_kind,
-        has_teacher=_has_teacher,
-    )
-    fresh = not conductor.state.trials
-    interrupt = Interrupt()
-    interrupt.install()
-    failure: BaseException | None = None
-    try:
-        with only_ours(folder / "driver.log") as console:
-            display = SweepDisplay(console, conductor)
-            conductor.listeners += [writer.on_event, display.on_event, _Ahead()]
-            _announce(display, spec, conductor.plan, folder)
-            writer.warm_up()
-            threading.Thread(target=_import_training, daemon=True).start()  # while Ray's own processes start
-            try:
-                start_ray(address, log_file=folder / "ray.log", insecure=options.insecure)
-                interrupt.install()
-                slots = check_resources(spec.resources.cpu, gpu)
-                writer.start()
-                for state in conductor.state.trials.values():  # of a resumed sweep
-                    writer.on_event({"event": "proposed", "time": 0.0, "trial": state.trial.to_json()})
-                hands = Hands(rows=[writer.on_rows, display.on_rows], teacher=[display.on_teacher])
-                with display.running():
-                    fit(
-                        conductor,
-                        folder,
-                        gpu=gpu,
-                        hands=hands,
-                        interrupt=interrupt,
-                        import_folders=plan.get("import_folders", ()),
-                        bank={**plan.get("bank", {}), **({} if options.bank else {"use": False})},
-                        slots=slots,
-                    )
-            except BaseException as error:
-                failure = error
-                traceback.print_exc()  # to driver.log
-            if failure is not None and fresh and not conductor.state.trials:
-                writer.close("stopped", 5.0)
-                raise _told(failure, folder)  # nothing has begun: nothing stays
-            if interrupt.signum is not None or failure is not None:
-                conductor.interrupt()
-                if isinstance(failure, KeyboardInterrupt) and interrupt.signum is not None:
-                    failure = None
-            else:
-                done = any(state.status == "finished" for state in conductor.state.trials.values())
-                conductor.close("finished" if done else "failed")
-            _stop_ray()
-            summary = finish(spec, folder, plan, conductor.state, writer, tracking, display.say)
-    finally:
-        _stop_ray()
-        interrupt.restore()
-        if failure is not None and fresh and not conductor.state.trials:
-            shutil.rmtree(folder, ignore_errors=True)
-    if failure is not None:
-        raise _told(failure, folder)
-    if summary["status"] == "failed":
-        reasons = sorted({str(trial["error"]) for trial in summary["trials"] if trial["error"]})
-        raise SweepError(
-            f"no trial of {spec.name} finished: {'; '.join(reasons[:3]) or 'none was run'}\n"
-            f"  their logs: wsl-sweep logs TRIAL; all of them: {folder / 'summary.json'}"
-        )
-    return Finished(folder, summary, interrupt.signum)
-
-
-def _told(failure: BaseException, folder: Path) -> BaseException:
-    """What the user is told of an error in the driver: what is known as it is, anything else in a line."""
-    if isinstance(failure, WslSweepError | KeyboardInterrupt):
-        return failure
-    first = next((line for line in str(failure).splitlines() if line.strip()), "no message")
-    return SweepError(
-        f"the sweep's driver failed: {type(failure).__name__}: {first}\n"
-        f"  more of it: {folder / 'driver.log'}; what was done is kept: wsl-sweep resume {folder.name}"
-    )
-
-
-def _has_teacher(teacher_id: str) -> bool:
-    from wsl_sweep.training import TeacherStore
-
-    return TeacherStore().card(teacher_id) is not None
-
-
-def _import_training() -> None:
-    import wsl_sweep.training  # noqa: F401
-
-
-def _import_export() -> None:
-    with contextlib.suppress(ImportError):
-        import torch.export._trace  # noqa: F401
-
-
-class _Ahead:
-    """A listener that imports, once trials run and the driver is idle, what logging the best student will need."""
-
-    def __init__(self) -> None:
-        self._begun = False
-
-    def __call__(self, event: Mapping[str, Any]) -> None:
-        if event["event"] == "finished" and not self._begun:
-            self._begun = True
-            threading.Thread(target=_import_export, daemon=True).start()
-
-
-def _announce(display: Any, spec: Spec, plan: Plan, folder: Path) -> None:
-    stages = ", ".join(f"{count} trials {stage}" for stage, count in plan.stages.items())
-    missing = [teacher for teacher, there in teachers_there(plan).items() if not there]
-    teachers = f", {len(missing)} teacher{'s' if len(missing) != 1 else ''} to train first" if missing else ""
-    display.say(f"{spec.name}: {stages}{teachers}; everything goes to {folder}")
-    for note in spec.notes:
-        display.say(f"note: {note}")
-
-
-def _storable_uri(spec: Spec, options: RunOptions) -> str | None:
-    """The tracking address for plan.json, a SQLite file by its absolute path; None where it holds credentials."""
-    from wsl_sweep.tracking import redact, resolve_tracking
-
-    uri = resolve_tracking(options.tracking_uri, spec.tracking.uri, "").uri
-    if redact(uri) != uri:
-        return None
-    scheme, file = "sqlite:///", uri.removeprefix("sqlite:///")
-    return f"{scheme}{Path(file).absolute()}" if uri.startswith(scheme) else uri
-
-
-def _writer(spec: Spec, plan: Mapping[str, Any], options: RunOptions, device_kind: str) -> tuple[Any, Any]:
-    """The sweep's MLflow writer, not started yet, and where it writes to."""
-    from wsl_sweep.tracking import MlflowWriter, resolve_tracking
-    from wsl_sweep.tracking.settings import git_commit
-
-    option = options.tracking_uri or plan["tracking_uri"]
-    if option is None and not (spec.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI")):
-        raise WslSweepError("the tracking server's address has credentials and is not kept: give --tracking-uri again")
-    tracking = resolve_tracking(option, spec.tracking.uri, spec.tracking.experiment or spec.name)
-    sweep = {
-        "name": spec.name,
-        "uuid": plan["uuid"],
-        "description": spec.description,
-        "git_commit": git_commit(Path.cwd()),
-        "device": device_kind,
-    }
-    return MlflowWriter(tracking, sweep), tracking
-
-
-def _stop_ray() -> None:
-    import ray
-
-    ray.shutdown()

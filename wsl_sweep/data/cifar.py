@@ -18,7 +18,7 @@ from torch import Tensor
 from wsl_sweep.data.kept import find_pictures, keep_pictures, kept_pictures
 from wsl_sweep.data.raw import RawData
 from wsl_sweep.errors import WslSweepError
-from wsl_sweep.paths import cache_folder
+from wsl_sweep.paths import cache_folder, node_folder
 
 STATISTICS = {"cifar100": ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))}
 """Mean and standard deviation as RepDistiller has them; CIFAR-10's are computed."""
@@ -29,7 +29,7 @@ DOWNLOAD_TIMEOUT = 30.0
 
 def cifar_root(root: str | None) -> Path:
     """Where the data lie: ``dataset.root``, or ``datasets`` in the user's cache."""
-    return Path(root).expanduser() if root else cache_folder() / "datasets"
+    return node_folder(root) if root else cache_folder() / "datasets"
 
 
 def cifar_there(name: str, root: str | None = None) -> bool:

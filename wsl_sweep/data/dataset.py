@@ -7,7 +7,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -21,6 +20,7 @@ from wsl_sweep.data.streams import stream
 from wsl_sweep.data.views import Views
 from wsl_sweep.errors import WslSweepError
 from wsl_sweep.image_listing import folder_stamp
+from wsl_sweep.paths import node_folder
 from wsl_sweep.spec.catalogue import DATASETS, did_you_mean
 
 Part = Literal["train", "train+validation"]
@@ -141,7 +141,7 @@ def available(config: Mapping[str, Any]) -> bool:
     """Whether the data of a ``dataset`` section are on this machine, so that ``load`` downloads nothing."""
     if config["name"] in ("cifar10", "cifar100"):
         return cifar_there(config["name"], config.get("root"))
-    return config["name"] != "image_folder" or Path(str(config.get("root"))).expanduser().is_dir()
+    return config["name"] != "image_folder" or node_folder(str(config.get("root"))).is_dir()
 
 
 def load(config: Mapping[str, Any], part: Part = "train", device: str = "cpu") -> VisionData:

@@ -116,6 +116,8 @@ def settled(path: str, value: Any) -> Any:
     """The value as it is kept: a file or folder by its absolute path, everything else as it is."""
     if path == "teacher.checkpoint":
         return str(_checkpoint(value))
+    if path == "dataset.root" and "$" in value:
+        return value  # each machine fills it in
     return str(_place(value)) if path == "dataset.root" else value
 
 

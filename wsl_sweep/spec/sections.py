@@ -85,6 +85,17 @@ class ResourcesSection(Section):
         None, description="GPUs of a trial, a fraction to share one; 1 where there is a GPU", ge=0
     )
     concurrent: Count | None = Field(None, description="trials at once; as many as fit by default")
+    accelerator: str | None = Field(
+        None, description="the kind of card that every trial runs on, as Ray names it: A100"
+    )
+    pending: int = Field(
+        1,
+        description="proposals that may wait for a place; many wake an autoscaler, but tpe proposes them blindly",
+        ge=0,
+    )
+    max_failures: int = Field(3, description="how often a trial goes on after its worker died", ge=0)
+    checkpoint_epochs: Count = Field(1, description="epochs from one checkpoint of a trial to the next")
+    checkpoint_minutes: Positive | None = Field(None, description="minutes after which one is made within an epoch")
 
 
 class BudgetSection(Section):

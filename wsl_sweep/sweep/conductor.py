@@ -7,6 +7,7 @@ acts. Its script reads top to bottom; where it has to wait for running trials it
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -38,12 +39,16 @@ class Task:
         key: its name among the running tasks.
         trials: whose teacher, which one, or which ones to evaluate.
         attempt: of a training.
+        whole_card: whether it gets a GPU to itself: a part of one was too small.
+        elsewhere: trials of other sweeps that may be the same: see ``wsl_sweep.sweep.elsewhere``.
     """
 
     kind: Literal["teacher", "train", "evaluate"]
     key: str
     trials: tuple[Trial, ...]
     attempt: int = 1
+    whole_card: bool = False
+    elsewhere: tuple[Mapping[str, Any], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As plain data, for a worker."""
@@ -51,6 +56,7 @@ class Task:
             "kind": self.kind,
             "key": self.key,
             "attempt": self.attempt,
+            "elsewhere": [dict(one) for one in self.elsewhere],
             "trials": [trial.to_json() for trial in self.trials],
         }
 
@@ -63,7 +69,12 @@ class Conductor:
         ledger: empty, or of the sweep that is resumed.
         device_kind: ``cpu`` or ``cuda``.
         has_teacher: whether a teacher of this id is in the store.
+        elsewhere: what other sweeps of this storage have of a trial id.
         listeners: hear every event once it is on disk.
+
+    Attributes:
+        stopping: why nothing new begins, or None; a thread may set it by ``stop``.
+        halted: why no trial can go on (a full disk, say), or None.
     """
 
     def __init__(
@@ -73,6 +84,7 @@ class Conductor:
         *,
         device_kind: str = "cpu",
         has_teacher: Callable[[str], bool] = lambda _: False,
+        elsewhere: Callable[[str], Sequence[Mapping[str, Any]]] = lambda _: (),
         listeners: Sequence[Listener] = (),
     ) -> None:
         self.spec, self.ledger, self.device_kind = spec, ledger, device_kind
@@ -82,10 +94,17 @@ class Conductor:
         self.plan = make_plan(spec, device_kind)
         self.expected = sum(self.plan.stages.values())
         self.finished = False
-        self._has_teacher = has_teacher
+        self.stopping: str | None = None
+        self.halted: str | None = None
+        self.unwanted: set[str] = set()
+        self._has_teacher, self._elsewhere = has_teacher, elsewhere
+        self._again: deque[Task] = deque()
+        self._losses: dict[str, int] = {}
+        self._begun: dict[str, float] = {}
         self._failed_teachers: dict[str, str] = {}
         self._studies: dict[str, ArmStudy] = {}
         self._started = time.time()
+        self._seconds_before = self.state.seconds_before + self.state.last_session_seconds
         self._seconds_used = sum(float(s.facts.get("seconds") or 0) for s in self.state.trials.values())
         self._over_budget: str | None = None
         self._script = self._run()
@@ -94,27 +113,53 @@ class Conductor:
 
     def next(self) -> Task | None:
         """The next task; None while there is nothing to propose. ``finished`` is True once nothing ever will be."""
-        task = next(self._script, None) if not self.finished else None
+        if self.stopping is not None:
+            return None
+        if self._again:
+            task: Task | None = self._again.popleft()
+        else:
+            task = next(self._script, None) if not self.finished else None
         if task is not None:
             self.tasks[task.key] = task
         return task
+
+    def stop(self, reason: str) -> None:
+        """Nothing new begins. Only what others may do at the same time is done here: see ``interrupt``."""
+        if self.stopping is None:
+            self.stopping = reason
+
+    @property
+    def training(self) -> bool:
+        """Whether a trial has begun and not ended."""
+        return bool(self._begun)
 
     def started(self, key: str) -> None:
         """A worker has begun with a task."""
         task = self.tasks.get(key)
         if task is not None and task.kind == "train":
             trial_id = task.trials[0].trial_id
+            self._begun[key] = time.time()
             self._write("started", trial_id=trial_id, attempt=task.attempt)
 
     def ended(self, key: str, outcome: Mapping[str, Any]) -> None:
         """A task has come to its end; the first word counts.
 
-        ``outcome`` has ``status`` (finished, pruned, failed or killed) and, by kind of task, ``metrics``,
-        ``epochs``, ``seconds``, ``fingerprint``, ``error``, ``evaluated``.
+        ``outcome`` has ``status`` (finished, pruned, failed or killed; ``out_of_memory`` of a GPU; ``gone`` where what
+        the sweep rests on is) and, by kind of task, ``metrics``, ``epochs``, ``seconds``, ``fingerprint``, ``error``,
+        ``evaluated``.
         """
         task = self.tasks.pop(key, None)
+        self._begun.pop(key, None)
         if task is None:
             return
+        if outcome["status"] == "gone":
+            self.halted = self.halted or str(outcome.get("error"))
+            self.stop(self.halted)
+            outcome = {**outcome, "status": "killed"}
+        elif outcome["status"] == "out_of_memory" and not self._out_of_memory(task, outcome):
+            return
+        elif outcome["status"] == "out_of_memory":
+            outcome = {**outcome, "status": "failed"}
         if task.kind == "teacher":
             if outcome["status"] == "failed":
                 self._failed_teachers[key.removeprefix("teacher-")] = str(outcome.get("error"))
@@ -126,23 +171,90 @@ class Conductor:
         else:
             self._end_trial(task, outcome)
 
+    def lost(self, key: str, reason: str) -> None:
+        """The worker of a task died: the task goes on elsewhere, if this has not happened too often."""
+        task = self.tasks.get(key)
+        if task is None:
+            return
+        most = self.spec.resources.max_failures
+        known = self.state.trials.get(key) if task.kind == "train" else None
+        losses = known.losses if known is not None else self._losses.get(key, 0)
+        if losses >= most:
+            times = f", {losses + 1} times" if losses else ""
+            self.ended(key, {"status": "failed", "error": f"{reason}{times}; resources.max_failures is {most}"})
+            return
+        self.tasks.pop(key)
+        begun = self._begun.pop(key, None)
+        self._seconds_used += time.time() - begun if begun is not None else 0.0
+        self._losses[key] = losses + 1
+        if task.kind == "train":
+            self._write("lost", trial_id=key, attempt=task.attempt, error=reason)
+        self._again.append(replace(task, attempt=task.attempt + 1))
+
+    def take_in(self, left: Callable[[TrialState], tuple[int, Mapping[str, Any] | None]]) -> None:
+        """What workers still did when the driver that should have heard of it was gone; before the first task.
+
+        Args:
+            left: the newest attempt of a trial on the storage, and what its worker left there as its outcome, or None.
+        """
+        for state in list(self.state.trials.values()):
+            if state.settled:
+                continue
+            attempt, outcome = left(state)
+            state.attempt = max(state.attempt, attempt)
+            if outcome is not None and attempt == state.attempt:
+                task = Task("train", state.trial.trial_id, (state.trial,), attempt=attempt)
+                self._end_trial(task, {key: value for key, value in outcome.items() if key != "attempt"})
+
+    def take_up(self, trial: Trial) -> None:
+        """A trial of which a damaged ledger knows nothing any more, but whose folder is there."""
+        if trial.trial_id not in self.state.trials:
+            self._write("proposed", trial=trial.to_json())
+
     def interrupt(self) -> None:
         """Every trial that has begun and has no last word is killed, and the sweep is stopped."""
         for key, task in list(self.tasks.items()):
             self.tasks.pop(key)
             if task.kind == "train" and self.state.trials[key].status == "running":
-                self._end_trial(task, {"status": "killed", "error": "the sweep was stopped"})
+                self._end_trial(task, {"status": "killed", "error": self.stopping or "the sweep was stopped"})
+        for task in self._again:
+            if task.kind == "train":
+                trial_id = task.trials[0].trial_id
+                attempt = self.state.trials[trial_id].attempt
+                self._write(
+                    "killed", trial_id=trial_id, attempt=attempt, error=self.stopping or "the sweep was stopped"
+                )
+        self._again.clear()
         self._write("sweep", status="stopped")
 
     def close(self, status: str) -> None:
         """The sweep's own last word: ``finished`` or ``failed``."""
         self._write("sweep", status=status)
 
+    def settle_accelerator(self, kinds: Mapping[str, float]) -> None:
+        """Has all trials of confirm or an ablation run on one kind of card, where a cluster has several.
+
+        Args:
+            kinds: how many GPUs there are of each.
+        """
+        if self.spec.resources.accelerator is not None or self.state.accelerator is not None or len(kinds) < 2:
+            return
+        most = max(sorted(kinds), key=lambda kind: kinds[kind])
+        self._write("settled", accelerator=most)
+        self._note(
+            f"the cluster has {', '.join(sorted(kinds))}; paired seeds run on {most} alone (resources.accelerator says "
+            "on what everything runs)"
+        )
+
+    def accelerator_of(self, task: Task) -> str | None:
+        """The kind of card that a task needs, or None."""
+        paired = task.kind == "train" and task.trials[0].stage != "search"
+        return self.spec.resources.accelerator or (self.state.accelerator if paired else None)
+
     # --- the script ----------------------------------------------------------------------------------------------
 
     def _run(self) -> Iterator[Task | None]:
-        if self.state.status != "running":
-            self._write("sweep", status="running")  # of a resumed one
+        self._write("sweep", status="running")
         yield from self._teachers()
         if self.spec.search is None:
             cells = ablation_cells(self.spec, self.device_kind)
@@ -184,7 +296,11 @@ class Conductor:
             )
             for arm in self.spec.arms
         }
-        unsettled = [s.trial for s in self.state.trials.values() if s.trial.stage == "search" and not s.settled]
+        unsettled = [
+            s.trial
+            for s in self.state.trials.values()
+            if s.trial.stage == "search" and s.trial.arm in self.spec.arms and not s.settled
+        ]
         for interrupted in unsettled:
             yield from self._task(interrupted)
         open_arms = dict(self._studies)
@@ -283,7 +399,14 @@ class Conductor:
             return
         if known is None:
             self._write("proposed", trial=trial.to_json())
-        task = Task("train", trial.trial_id, (trial,), attempt=(known.attempt if known else 0) + 1)
+        task = Task(
+            "train",
+            trial.trial_id,
+            (trial,),
+            attempt=(known.attempt if known else 0) + 1,
+            whole_card=known is not None and known.out_of_memory,
+            elsewhere=tuple(self._elsewhere(trial.trial_id)) if known is None else (),
+        )
         named = teacher_identity(trial.config, trial.part, trial.threads)
         if named is not None and named[0] in self._failed_teachers:
             self.tasks[task.key] = task
@@ -294,7 +417,7 @@ class Conductor:
         yield task
 
     def _wait(self, kind: str) -> Iterator[None]:
-        while any(task.kind == kind for task in self.tasks.values()):
+        while any(task.kind == kind for task in (*self.tasks.values(), *self._again)):
             yield None
 
     def _candidates(self, arm: str, top: int) -> list[TrialState]:
@@ -335,14 +458,30 @@ class Conductor:
 
     def _end_trial(self, task: Task, outcome: Mapping[str, Any]) -> None:
         trial = task.trials[0]
+        if outcome["status"] == "killed" and trial.trial_id in self.unwanted:
+            outcome = {**outcome, "unwanted": True}
         fields = {key: value for key, value in outcome.items() if key not in ("status", "evaluated")}
         self._write(str(outcome["status"]), trial_id=trial.trial_id, attempt=task.attempt, **fields)
         self._seconds_used += float(outcome.get("seconds") or 0.0)
         for note in (outcome.get("teacher") or {}).get("notes", ()):
-            if note not in self.state.notes:
-                self._note(note)
-        if trial.stage == "search" and trial.arm in self._studies and outcome["status"] != "killed":
+            self._note(note)
+        if trial.stage == "search" and trial.arm in self._studies and self.state.trials[trial.trial_id].settled:
             self._studies[trial.arm].tell(self.state.trials[trial.trial_id])
+
+    def _out_of_memory(self, task: Task, outcome: Mapping[str, Any]) -> bool:
+        """Tries a task that a GPU was too small for again, with the whole card; True if that was done before."""
+        if task.whole_card:
+            return True
+        if task.kind == "train":
+            self._write(
+                "lost",
+                trial_id=task.key,
+                attempt=task.attempt,
+                error=f"{outcome.get('error')}; once more, with the whole card",
+                out_of_memory=True,
+            )
+        self._again.append(replace(task, attempt=task.attempt + 1, whole_card=True))
+        return False
 
     def _budget_spent(self) -> bool:
         """Whether the file's budget is used up; says so once."""
@@ -351,10 +490,12 @@ class Conductor:
         budget = self.spec.budget
         started = len(self.state.trials)
         gpu = self.spec.resources.gpu or 0.0
+        now = time.time()
+        running = sum(now - begun for begun in self._begun.values())
         spent = {
             "trials": (started, budget.trials),
-            "hours": ((time.time() - self._started) / 3600, budget.hours),
-            "gpu_hours": (self._seconds_used * gpu / 3600, budget.gpu_hours),
+            "hours": ((self._seconds_before + now - self._started) / 3600, budget.hours),
+            "gpu_hours": ((self._seconds_used + running) * gpu / 3600, budget.gpu_hours),
         }
         for name, (used, limit) in spent.items():
             if limit is not None and used >= limit:
@@ -364,7 +505,8 @@ class Conductor:
         return False
 
     def _note(self, text: str) -> None:
-        self._write("note", text=text)
+        if text not in self.state.notes:
+            self._write("note", text=text)
 
     def _write(self, event: str, **fields: Any) -> None:
         entry: Event = self.ledger.append(event, **fields)

@@ -1,7 +1,8 @@
 """The ledger: state changes of trials in numbered segments, each written once. It is the truth of a sweep.
 
 A segment is a JSON file ``ledger/<number>.json`` with a list of events. Nothing is appended to, locked or
-rewritten, so a shared folder serves as well as a disk; a segment that cannot be read is passed over.
+rewritten, so a shared folder or an object store serves as well as a disk; a segment that cannot be read is passed
+over, and so is an event in it that makes no sense.
 """
 
 from __future__ import annotations
@@ -9,17 +10,27 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wsl_sweep.files import write_whole
 from wsl_sweep.spec.plan import Trial
+from wsl_sweep.storage import Place, place
+from wsl_sweep.sweep.lease import Lease, LeaseLostError
 
 Event = dict[str, Any]
-"""``event`` (proposed, started, finished, pruned, failed, killed, evaluated, sweep), ``time``, ``trial_id``, …"""
+"""``time``, and ``event``: proposed, started, lost, finished, pruned, failed, killed, evaluated, decided, settled,
+note, sweep.
+"""
 
 LAST_WORDS = frozenset({"finished", "pruned", "failed", "killed"})
+
+TAKEN_OVER_STEP = 1000
+"""Numbers left free after a driver that may still be writing one last segment."""
+
+READERS = 32
+"""Segments that are read at once from an object store."""
 
 
 class Ledger:
@@ -27,37 +38,61 @@ class Ledger:
 
     Args:
         folder: the sweep's ``ledger`` folder; made with the first segment.
+        lease: of its driver; without one nothing but reading is meant.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        segments = self._segments()
-        self._next = int(segments[-1].stem) + 1 if segments else 1
+    def __init__(self, folder: Path | Place, lease: Lease | None = None) -> None:
+        self.folder, self.lease = place(folder), lease
+        numbers = self._numbers()
+        self._next = numbers[-1] + 1 if numbers else 1
+        if lease is not None and lease.stale is not None and self.folder.local is None:
+            self._next += TAKEN_OVER_STEP
 
     def append(self, event: str, **fields: Any) -> Event:
-        """Writes one event, whole, and returns it once it is on disk."""
+        """Writes one event, whole, and returns it once it is kept.
+
+        Raises:
+            LeaseLostError: another driver writes, or may write, this ledger.
+            StorageError: it cannot be written.
+        """
+        if self.lease is not None:
+            self.lease.check()
         entry: Event = {"event": event, "time": time.time(), **fields}
-        text = json.dumps([entry], allow_nan=False)
-        write_whole(self.folder / f"{self._next:08d}.json", text.encode())
+        content = json.dumps([entry], allow_nan=False).encode()
+        segment = self.folder / f"{self._next:08d}.json"
+        if self.folder.local is None:
+            segment.write(content)
+        elif not segment.create(content):
+            raise LeaseLostError(f"{segment} was written by another driver; this one stops")
         self._next += 1
         return entry
 
     def events(self) -> list[Event]:
         """All events in their order; what cannot be read is passed over."""
-        found: list[Event] = []
-        for path in self._segments():
-            try:
-                entries = json.loads(path.read_text())
-            except (OSError, ValueError):
-                continue
-            if isinstance(entries, list):
-                found += [entry for entry in entries if isinstance(entry, dict) and "event" in entry]
-        return found
+        segments = [self.folder / f"{number:08d}.json" for number in self._numbers()]
+        if self.folder.local is not None:
+            read = [_read(segment) for segment in segments]
+        else:
+            with ThreadPoolExecutor(READERS) as readers:
+                read = list(readers.map(_read, segments))
+        return [event for events in read for event in events]
 
-    def _segments(self) -> list[Path]:
-        if not self.folder.is_dir():
-            return []
-        return sorted(path for path in self.folder.glob("*.json") if path.stem.isdigit())
+    def _numbers(self) -> list[int]:
+        return sorted(int(name[:8]) for name in self.folder.names() if len(name) == 13 and _numbered(name))
+
+
+def _numbered(name: str) -> bool:
+    return name.endswith(".json") and name[:8].isdigit()
+
+
+def _read(segment: Place) -> list[Event]:
+    try:
+        entries = segment.read_json()
+    except (OSError, ValueError, RecursionError):
+        return []
+    if not isinstance(entries, list):
+        return []
+    return [entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("event"), str)]
 
 
 @dataclass
@@ -66,12 +101,15 @@ class TrialState:
 
     Attributes:
         trial: what it is.
-        status: proposed, running, finished, pruned, failed or killed.
+        status: proposed, running, lost (its worker died; it will be tried again), finished, pruned, failed or killed.
         attempt: the one that counts, from 1; 0 before the first start.
         epochs: trained whole.
         metrics: of the last epoch; ``test/…`` after the final evaluation.
         error: why it failed, or None.
         facts: fingerprint, seconds and whatever else its last word said.
+        losses: how often its worker died.
+        out_of_memory: whether a GPU was too small for it once.
+        unwanted: whether the user stopped this very trial.
     """
 
     trial: Trial
@@ -81,11 +119,17 @@ class TrialState:
     metrics: dict[str, float] = field(default_factory=dict)
     error: str | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+    losses: int = 0
+    out_of_memory: bool = False
+    unwanted: bool = False
 
     @property
     def settled(self) -> bool:
         """Whether nothing more will come of it, short of running it again."""
-        return self.status in ("finished", "pruned", "failed")
+        return self.status in ("finished", "pruned", "failed") or (self.status == "killed" and self.unwanted)
+
+
+FACTS = ("fingerprint", "seconds", "device", "teacher", "taken_over")
 
 
 @dataclass
@@ -97,22 +141,39 @@ class SweepState:
         status: of the sweep: running, finished, failed or stopped.
         rows: ``confirmed`` rows of the summary as far as they are decided: variant, overrides, trial ids.
         notes: for the summary.
+        accelerator: the kind of card on which paired seeds run, where a cluster has several.
+        seconds_before: how long earlier drivers have run it, by the clock.
     """
 
     trials: dict[str, TrialState] = field(default_factory=dict)
     status: str = "running"
     rows: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    accelerator: str | None = None
+    seconds_before: float = 0.0
+    _session: tuple[float, float] | None = None
+
+    @property
+    def last_session_seconds(self) -> float:
+        """How long the last driver has run it, as far as the ledger knows."""
+        return max(0.0, self._session[1] - self._session[0]) if self._session is not None else 0.0
 
     def apply(self, event: Mapping[str, Any]) -> None:
-        """One event more. An attempt that is not the newest is a zombie's, and counts for nothing."""
+        """One event more. An attempt that is not the newest is a zombie's, and counts for nothing.
+
+        Raises KeyError, TypeError or ValueError for an event that makes no sense.
+        """
         kind = event["event"]
+        self._count(kind, float(event.get("time") or 0.0), event)
         if kind == "sweep":
-            self.status = event["status"]
+            self.status = str(event["status"])
         elif kind == "decided":
-            self.rows = list(event["rows"])
+            self.rows = [dict(row) for row in event["rows"]]
+        elif kind == "settled":
+            self.accelerator = str(event["accelerator"])
         elif kind == "note":
-            self.notes.append(event["text"])
+            if event["text"] not in self.notes:
+                self.notes.append(str(event["text"]))
         elif kind == "proposed":
             trial = Trial.from_json(event["trial"])
             known = self.trials.get(trial.trial_id)
@@ -123,24 +184,42 @@ class SweepState:
         elif event.get("trial_id") in self.trials:
             self._apply_to(self.trials[event["trial_id"]], kind, event)
 
+    def _count(self, kind: str, when: float, event: Mapping[str, Any]) -> None:
+        begins = kind == "sweep" and event.get("status") == "running"
+        if self._session is None or begins:
+            if self._session is not None:
+                self.seconds_before += max(0.0, self._session[1] - self._session[0])
+            self._session = (when, when)
+        else:
+            self._session = (self._session[0], when)
+
     def _apply_to(self, state: TrialState, kind: str, event: Mapping[str, Any]) -> None:
-        if kind == "started":
-            state.attempt, state.status, state.error = event["attempt"], "running", None
+        attempt = int(event.get("attempt", state.attempt))
+        if kind == "started" and attempt >= state.attempt:
+            state.attempt, state.status, state.error, state.unwanted = attempt, "running", None, False
         elif kind == "evaluated":
             state.metrics |= event["metrics"]
-        elif kind in LAST_WORDS and event.get("attempt", state.attempt) >= state.attempt:
-            state.status = kind
-            state.epochs = event.get("epochs", state.epochs)
+        elif kind == "lost" and attempt >= state.attempt:
+            state.status, state.error = "lost", event.get("error")
+            state.losses += not event.get("out_of_memory")
+            state.out_of_memory |= bool(event.get("out_of_memory"))
+        elif kind in LAST_WORDS and attempt >= state.attempt:
+            state.attempt, state.status = attempt, kind
+            state.epochs = int(event.get("epochs", state.epochs))
             state.metrics = dict(event.get("metrics") or state.metrics)
             state.error = event.get("error")
-            state.facts = {key: event[key] for key in ("fingerprint", "seconds", "device", "teacher") if key in event}
+            state.unwanted = bool(event.get("unwanted"))
+            state.facts = {key: event[key] for key in FACTS if key in event}
 
 
 def fold(events: Iterable[Mapping[str, Any]]) -> SweepState:
-    """The state after all events."""
+    """The state after all events; one that makes no sense is passed over."""
     state = SweepState()
     for event in events:
-        state.apply(event)
+        try:
+            state.apply(event)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            continue
     return state
 
 

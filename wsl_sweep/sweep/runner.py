@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
+import math
 import os
 import shutil
 import signal
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,11 +20,15 @@ from types import FrameType
 from typing import Any
 
 from ray import tune
-from ray.tune import Callback, RunConfig, TuneConfig, Tuner
+from ray.tune import Callback, PlacementGroupFactory, RunConfig, TuneConfig, Tuner
 from ray.tune.search import Searcher
 
 from wsl_sweep.errors import WslSweepError
+from wsl_sweep.storage import Place
 from wsl_sweep.sweep.conductor import Conductor, Task
+from wsl_sweep.sweep.control import CONTROL, STOP
+from wsl_sweep.sweep.flags import lower_flags, raise_flag
+from wsl_sweep.sweep.lease import Lease
 from wsl_sweep.sweep.ledger import LAST_WORDS
 from wsl_sweep.sweep.schedulers import ArmScheduler, build_scheduler, rung_epochs
 from wsl_sweep.sweep.trainable import tune_function
@@ -34,11 +41,24 @@ NO_LIMIT = 10**9
 REPORTS_A_SECOND = 40.0
 """Of all trials together, beside the epochs at which a scheduler decides and the ends of trials."""
 
+SAVE_SECONDS = 30.0
+"""What trials have to save, when a sweep is stopped."""
+
+WATCH_SECONDS = 0.25
+ASKED_SECONDS = {True: 1.0, False: 5.0}
+"""Between two looks at what ``wsl-sweep stop`` asks: on a file system, in an object store."""
+
 SLOTS_SECONDS = 5.0
 """Between two looks at how many trials fit."""
 
 MEASURING_SECONDS = 600.0
 """How long ``precision: auto`` waits for a place on a cluster."""
+
+ACCELERATOR = "accelerator_type:"
+"""How Ray names the kind of a node's cards among its resources."""
+
+AUTOSCALER = b"__autoscaling_status"
+"""What an autoscaler keeps in the memory of Ray's head."""
 
 UNHURRIED = 0.5
 """Seconds between a trial's reports where nobody but the screen and MLflow waits for them."""
@@ -59,7 +79,7 @@ class Hands:
 
 @dataclass
 class Interrupt:
-    """SIGINT and SIGTERM as a flag that ends the fit; a second one ends the process at once."""
+    """SIGINT and SIGTERM as a flag, on which trials save and the fit ends; a second one ends the process at once."""
 
     signum: int | None = None
     fitting: bool = False
@@ -81,9 +101,7 @@ class Interrupt:
     def _handle(self, signum: int, _: FrameType | None) -> None:
         again = self.signum is not None
         self.signum = signum
-        if self.fitting and not again:
-            signal.raise_signal(signal.SIGUSR1)  # Tune's own way to end a fit
-        else:
+        if again or not self.fitting:
             raise KeyboardInterrupt
 
 
@@ -95,13 +113,12 @@ class _TuneSearcher(Searcher):  # type: ignore[misc]
         conductor: Conductor,
         hands: Hands,
         to_json: Callable[[Task], str],
-        concurrent: int | None,
         slots: Callable[[], int],
         problems: list[BaseException],
     ) -> None:
         super().__init__()
         self.conductor, self.hands, self.to_json = conductor, hands, to_json
-        self.concurrent, self.slots, self.problems = concurrent, slots, problems
+        self.slots, self.problems = slots, problems
         self.keys: dict[str, str] = {}
         self.stopped: set[str] = set()
 
@@ -112,9 +129,11 @@ class _TuneSearcher(Searcher):  # type: ignore[misc]
     def suggest(self, trial_id: str) -> Any:
         """The next task, None to wait, FINISHED at the end."""
         try:
-            tasks = len(self.conductor.tasks)
-            # One more than can run, so that no worker waits; not many, since each is proposed without the others' ends.
-            if tasks > self.slots() or (self.concurrent is not None and tasks >= self.concurrent):
+            tasks, resources = len(self.conductor.tasks), self.conductor.spec.resources
+            if self.problems or self.conductor.stopping is not None:
+                return None if tasks else Searcher.FINISHED
+            # A few more than can run, so that no worker waits; each is proposed without knowing how the others end.
+            if tasks >= min(self.slots() + resources.pending, resources.concurrent or NO_LIMIT):
                 return None
             task = self.conductor.next()
         except BaseException as error:
@@ -123,7 +142,13 @@ class _TuneSearcher(Searcher):  # type: ignore[misc]
         if task is None:
             return Searcher.FINISHED if self.conductor.finished or self.problems else None
         self.keys[trial_id] = task.key
-        return {"task": self.to_json(task), "key": task.key, "arm": _arm_of_task(task)}
+        return {
+            "task": self.to_json(task),
+            "key": task.key,
+            "arm": _arm_of_task(task),
+            "whole_card": task.whole_card,
+            "accelerator": self.conductor.accelerator_of(task),
+        }
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Rows, progress of a teacher, and the outcome."""
@@ -135,7 +160,7 @@ class _TuneSearcher(Searcher):  # type: ignore[misc]
 
     def lost(self, trial_id: str, reason: str) -> None:
         """The worker of a task died."""
-        self._guarded(self.conductor.ended, self.keys.get(trial_id, ""), {"status": "failed", "error": reason})
+        self._guarded(self.conductor.lost, self.keys.get(trial_id, ""), reason)
 
     def stop_early(self, trial_id: str, result: dict[str, Any]) -> None:
         """A scheduler is about to stop a trial: the ledger hears it first."""
@@ -198,15 +223,15 @@ class _TuneSearcher(Searcher):  # type: ignore[misc]
 class _Slots:
     """How many trials fit at once, looked up again now and then: a cluster may grow."""
 
-    def __init__(self, slots: int, cpu: float, gpu: float) -> None:
-        self._slots, self._cpu, self._gpu = slots, cpu, gpu
+    def __init__(self, slots: int, cpu: float, gpu: float, accelerator: str | None) -> None:
+        self._slots, self._asked = slots, (cpu, gpu, accelerator)
         self._looked = time.monotonic()
 
     def __call__(self) -> int:
         if time.monotonic() - self._looked > SLOTS_SECONDS:
             self._looked = time.monotonic()
             with contextlib.suppress(WslSweepError):
-                self._slots = check_resources(self._cpu, self._gpu)
+                self._slots = check_resources(*self._asked)
         return self._slots
 
 
@@ -348,14 +373,45 @@ def measure_on_cluster(
     return found
 
 
-def check_resources(cpu: float, gpu: float) -> int:
+def room(cpu: float, gpu: float, accelerator: str | None, address: str | None) -> int:
+    """How many trials fit at once now; 1 where none does on a cluster that can grow.
+
+    Raises WslSweepError where a trial fits nowhere, and no node will come.
+    """
+    from ray.experimental.internal_kv import _internal_kv_get
+
+    try:
+        return check_resources(cpu, gpu, accelerator)
+    except WslSweepError:
+        if address is None or _internal_kv_get(AUTOSCALER) is None:
+            raise
+        return 1
+
+
+def card_kinds() -> dict[str, float]:
+    """The kinds of cards in the cluster, as Ray names them, and how many there are of each."""
+    import ray
+
+    kinds: dict[str, float] = {}
+    for node in ray.nodes():
+        for name in node["Resources"] if node["Alive"] else ():
+            if name.startswith(ACCELERATOR):
+                kind = name.removeprefix(ACCELERATOR)
+                kinds[kind] = kinds.get(kind, 0.0) + node["Resources"].get("GPU", 0.0)
+    return kinds
+
+
+def check_resources(cpu: float, gpu: float, accelerator: str | None = None) -> int:
     """How many trials fit at once. Raises WslSweepError where one does not fit anywhere."""
     import ray
 
+    if accelerator is not None and accelerator not in card_kinds():
+        known = ", ".join(sorted(card_kinds())) or "none"
+        raise WslSweepError(f"resources.accelerator is {accelerator}, and no node has one; there are: {known}")
     slots = 0
     largest = (0.0, 0.0)
     for node in ray.nodes():
-        if not node["Alive"]:
+        if not node["Alive"] or (accelerator is not None and f"{ACCELERATOR}{accelerator}" not in node["Resources"]):
             continue
         has = (node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0))
         largest = max(largest, has)
@@ -369,66 +425,70 @@ def check_resources(cpu: float, gpu: float) -> int:
     return slots
 
 
+@dataclass(frozen=True)
+class Setting:
+    """What a fit needs to know beside the sweep's script.
+
+    Attributes:
+        folder: of the sweep.
+        uuid: of the sweep.
+        gpu: GPUs of a trial.
+        slots: how many trials run at once; the more, the rarer each one reports.
+        import_folders: where users' modules are looked for.
+        bank: the fields of ``BankSettings``.
+        teachers: where a cluster's nodes find teachers, or None.
+        lease: of this driver, or None.
+    """
+
+    folder: Place
+    uuid: str
+    gpu: float = 0.0
+    slots: int = 1
+    import_folders: Sequence[str] = ()
+    bank: Mapping[str, Any] = field(default_factory=dict)
+    teachers: Place | None = None
+    lease: Lease | None = None
+
+
 def fit(
     conductor: Conductor,
-    folder: Path,
+    setting: Setting,
     *,
-    gpu: float,
     hands: Hands,
     interrupt: Interrupt,
-    import_folders: Sequence[str] = (),
-    bank: Mapping[str, Any] | None = None,
-    slots: int = 1,
+    recall: Callable[[ArmScheduler], None] = lambda scheduler: None,
 ) -> None:
-    """Runs the conductor's script to its end, or until an interrupt. Ray is up.
+    """Runs the conductor's script to its end, or until it is stopped. Ray is up.
 
-    After its end every trial has its last word in the ledger; after an interrupt, or an error, the caller writes it
+    After its end every trial has its last word in the ledger; after a stop, or an error, the caller writes it
     (``Conductor.interrupt``).
 
     Args:
         conductor: with the script.
-        folder: of the sweep.
-        gpu: GPUs of a trial.
+        setting: of the fit.
         hands: who hears of rows and teachers.
         interrupt: the signals' flag.
-        import_folders: where users' modules are looked for.
-        bank: the fields of ``BankSettings``.
-        slots: how many trials run at once; the more, the rarer each one reports.
+        recall: tells the scheduler what it heard in earlier drivers' times.
 
     Raises:
         Exception: what went wrong in the driver itself (a full disk, say), after the workers have stopped.
     """
-    spec = conductor.spec
+    spec, resources = conductor.spec, conductor.spec.resources
     problems: list[BaseException] = []
     epochs = spec.most_epochs()
-    seconds = report_seconds(spec.scheduler.name != "none", min(slots, spec.resources.concurrent or slots))
-    rungs = rung_epochs(spec.scheduler, epochs)
-
-    def to_json(task: Task) -> str:
-        extra = {
-            "storage": str(folder.absolute()),
-            "report_seconds": seconds,
-            "rungs": rungs,
-            "metrics": list(spec.metrics),
-            "bank": dict(bank or {}),
-            "gpu": gpu,
-            "import_folders": list(import_folders),
-            "driver_folder": os.getcwd(),
-        }
-        return json.dumps({**task.to_json(), **extra})
-
-    searcher = _TuneSearcher(
-        conductor, hands, to_json, spec.resources.concurrent, _Slots(slots, spec.resources.cpu, gpu), problems
-    )
+    slots = _Slots(setting.slots, resources.cpu, setting.gpu, resources.accelerator)
+    searcher = _TuneSearcher(conductor, hands, _task_writer(conductor, setting, epochs), slots, problems)
     scheduler = ArmScheduler(
         make=lambda: build_scheduler(spec.scheduler, spec.metrics[0], spec.modes[0], epochs),
         arm_of=lambda trial: trial.config.get("arm"),
+        key_of=lambda trial: str(trial.config["key"]),
         on_stop=lambda trial, result: searcher.stop_early(trial.trial_id, result),
     )
+    recall(scheduler)
     scratch = tempfile.mkdtemp(prefix="wsl-sweep-ray-")
     try:
         tuner = Tuner(
-            tune.with_resources(tune_function, {"cpu": spec.resources.cpu, "gpu": gpu}),
+            tune.with_resources(tune_function, functools.partial(_resources_of, cpu=resources.cpu, gpu=setting.gpu)),
             param_space={},
             tune_config=TuneConfig(
                 search_alg=searcher,
@@ -440,14 +500,125 @@ def fit(
             ),
             run_config=RunConfig(storage_path=scratch, name="ray", verbose=0, callbacks=[_TuneCallback(searcher)]),
         )
-        with _fitting(interrupt):
+        with _fitting(interrupt), _Watch(conductor, setting, interrupt, problems):
             tuner.fit()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     if problems:
         raise problems[0]
-    if interrupt.signum is None:
+    if conductor.stopping is None:
         _settle(conductor)
+
+
+def _task_writer(conductor: Conductor, setting: Setting, epochs: int) -> Callable[[Task], str]:
+    """What makes of a task the text that a worker gets."""
+    spec = conductor.spec
+    slots = min(setting.slots, spec.resources.concurrent or setting.slots)
+    common = {
+        "storage": str(setting.folder if setting.folder.local is None else setting.folder.local.absolute()),
+        "sweep_uuid": setting.uuid,
+        "report_seconds": report_seconds(spec.scheduler.name != "none", slots),
+        "rungs": rung_epochs(spec.scheduler, epochs),
+        "metrics": list(spec.metrics),
+        "scheduled": spec.scheduler.name != "none",
+        "bank": dict(setting.bank),
+        "import_folders": list(setting.import_folders),
+        "driver_folder": os.getcwd(),
+        "teachers": None if setting.teachers is None else str(setting.teachers),
+        "checkpoints": {
+            "epochs": spec.resources.checkpoint_epochs,
+            "minutes": spec.resources.checkpoint_minutes,
+            "keep_all": spec.keep == "all",
+        },
+    }
+    return lambda task: json.dumps({**task.to_json(), **common, "gpu": _gpus(setting.gpu, task.whole_card)})
+
+
+def _gpus(gpu: float, whole_card: bool) -> float:
+    """GPUs of a task: the trial's, or as many whole ones as that touches."""
+    return float(math.ceil(gpu)) if whole_card else gpu
+
+
+def _resources_of(config: Mapping[str, Any], cpu: float, gpu: float) -> PlacementGroupFactory:
+    bundle = {"CPU": cpu, "GPU": _gpus(gpu, bool(config.get("whole_card")))}
+    if config.get("accelerator"):
+        bundle[f"{ACCELERATOR}{config['accelerator']}"] = 0.001
+    return PlacementGroupFactory([bundle])
+
+
+class _Watch:
+    """A thread that sees why a fit should end, asks the trials to save, and ends it once they have.
+
+    It only raises flags; the ledger is written where the sweep's script runs.
+    """
+
+    def __init__(
+        self, conductor: Conductor, setting: Setting, interrupt: Interrupt, problems: list[BaseException]
+    ) -> None:
+        self._conductor, self._setting = conductor, setting
+        self._interrupt, self._problems = interrupt, problems
+        self._control = setting.folder / CONTROL
+        self._pause = ASKED_SECONDS[setting.folder.local is not None]
+        self._looked = 0.0
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="watch", daemon=True)
+
+    def __enter__(self) -> _Watch:
+        lower_flags(self._setting.uuid)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join(timeout=10.0)
+        lower_flags(self._setting.uuid)
+
+    def _watch(self) -> None:
+        while not self._end.wait(WATCH_SECONDS):
+            reason = self._why_end()
+            if reason is None:
+                continue
+            self._conductor.stop(reason)
+            with contextlib.suppress(Exception):  # without Ray's head there is nobody to ask
+                raise_flag(self._setting.uuid, reason)
+            until = time.monotonic() + SAVE_SECONDS
+            while time.monotonic() < until and self._conductor.training and self._lease_held():
+                if self._end.wait(WATCH_SECONDS):
+                    return
+            if not self._end.wait(1.0):  # Tune ends by itself once it is told that nothing comes any more
+                os.kill(os.getpid(), signal.SIGUSR1)  # its own way to end at once
+            return
+
+    def _why_end(self) -> str | None:
+        if self._interrupt.signum is not None:
+            return f"the sweep was stopped by {signal.Signals(self._interrupt.signum).name}"
+        if not self._lease_held() or self._problems:
+            return "the driver of the sweep cannot go on"
+        if time.monotonic() - self._looked >= self._pause:
+            self._looked = time.monotonic()
+            self._heed()
+        return self._conductor.stopping
+
+    def _heed(self) -> None:
+        """What other terminals ask for."""
+        with contextlib.suppress(OSError, WslSweepError):
+            for name in self._control.names():
+                if name == STOP:
+                    self._conductor.stop("the sweep was stopped by wsl-sweep stop")
+                elif name.startswith(f"{STOP}-") and (trial_id := name.removeprefix(f"{STOP}-")):
+                    self._conductor.unwanted.add(trial_id)
+                    raise_flag(self._setting.uuid, "the trial was stopped by wsl-sweep stop", trial_id)
+
+    def _lease_held(self) -> bool:
+        lease = self._setting.lease
+        if lease is None or lease.held:
+            return True
+        if not self._problems:
+            try:
+                lease.check()
+            except WslSweepError as error:
+                self._problems.append(error)
+        return False
 
 
 def report_seconds(scheduled: bool, slots: int) -> float:

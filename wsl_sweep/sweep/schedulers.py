@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
 from wsl_sweep.spec.sections import SchedulerSection
 
 TIME = "epoch"
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A trial of ours as a scheduler sees it, whichever of Ray's trials runs its attempts."""
+
+    trial_id: str
 
 
 class _PatientMedian(MedianStoppingRule):  # type: ignore[misc]
@@ -67,6 +78,7 @@ class ArmScheduler(FIFOScheduler):  # type: ignore[misc]
     Args:
         make: makes the scheduler of an arm, or None.
         arm_of: the arm of a Ray trial if it is a search trial, else None.
+        key_of: the id of ours that a Ray trial runs an attempt of.
         on_stop: told of a trial that is about to be stopped early, before it is.
     """
 
@@ -74,25 +86,36 @@ class ArmScheduler(FIFOScheduler):  # type: ignore[misc]
         self,
         make: Callable[[], TrialScheduler | None],
         arm_of: Callable[[Any], str | None],
+        key_of: Callable[[Any], str],
         on_stop: Callable[[Any, dict[str, Any]], None],
     ) -> None:
         super().__init__()
-        self._make, self._arm_of, self._on_stop = make, arm_of, on_stop
+        self._make, self._arm_of, self._key_of, self._on_stop = make, arm_of, key_of, on_stop
+        self._known: dict[str, int] = {}
         self._by_arm: dict[str, TrialScheduler | None] = {}
 
     def _scheduler(self, trial: Any) -> TrialScheduler | None:
         arm = self._arm_of(trial)
-        if arm is None:
-            return None
+        return None if arm is None else self._of_arm(arm)
+
+    def _of_arm(self, arm: str) -> TrialScheduler | None:
         if arm not in self._by_arm:
             self._by_arm[arm] = self._make()
         return self._by_arm[arm]
+
+    def recall(self, arm: str, trial_id: str, rows: Sequence[Mapping[str, float]]) -> None:
+        """Hears again what a trial reported when another driver listened; what is decided now was decided then."""
+        scheduler = self._of_arm(arm)
+        if scheduler is not None:
+            self._add(scheduler, trial_id)
+            for row in rows:
+                self._hear(scheduler, None, trial_id, row)
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         """Ray's hook."""
         scheduler = self._scheduler(trial)
         if scheduler is not None:
-            scheduler.on_trial_add(tune_controller, trial)
+            self._add(scheduler, self._key_of(trial))
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Ray's hook: CONTINUE or STOP."""
@@ -100,8 +123,7 @@ class ArmScheduler(FIFOScheduler):  # type: ignore[misc]
         if scheduler is None:
             return str(TrialScheduler.CONTINUE)
         stops = any(  # not one row more after a stop: it would count against other trials
-            scheduler.on_trial_result(tune_controller, trial, {**row, "training_iteration": row[TIME]})
-            == TrialScheduler.STOP
+            self._hear(scheduler, tune_controller, self._key_of(trial), row) == TrialScheduler.STOP
             for row in json.loads(result.get("rows", "[]"))  # all epochs since the last report, each in turn
         )
         if not stops or "outcome" in result:
@@ -110,19 +132,36 @@ class ArmScheduler(FIFOScheduler):  # type: ignore[misc]
         return str(TrialScheduler.STOP)
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
-        """Ray's hook. Only what reports epochs has something to tell."""
-        scheduler = self._scheduler(trial)
-        if scheduler is not None and TIME in result:
-            scheduler.on_trial_complete(tune_controller, trial, result)
+        """Ray's hook. The last rows have been heard; nothing is forgotten, since another attempt may come."""
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        """Ray's hook."""
-        scheduler = self._scheduler(trial)
-        if scheduler is not None:
-            scheduler.on_trial_error(tune_controller, trial)
+        """Ray's hook. The trial goes on in another attempt."""
 
     def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
         """Ray's hook."""
-        scheduler = self._scheduler(trial)
-        if scheduler is not None:
-            scheduler.on_trial_remove(tune_controller, trial)
+
+    def _add(self, scheduler: TrialScheduler, trial_id: str) -> None:
+        """Once for each trial, whatever its attempts. Its bracket of ``hyperband`` is drawn by its id."""
+        if trial_id not in self._known:
+            self._known[trial_id] = 0
+            with _drawing(trial_id):
+                scheduler.on_trial_add(None, _Known(trial_id))
+
+    def _hear(self, scheduler: TrialScheduler, controller: Any, trial_id: str, row: Mapping[str, float]) -> str:
+        """Each epoch of a trial once: an attempt repeats what followed the checkpoint of the one before."""
+        if row[TIME] <= self._known.get(trial_id, 0):
+            return str(TrialScheduler.CONTINUE)
+        self._known[trial_id] = int(row[TIME])
+        result = {**row, "training_iteration": row[TIME]}
+        return str(scheduler.on_trial_result(controller, _Known(trial_id), result))
+
+
+@contextlib.contextmanager
+def _drawing(trial_id: str) -> Iterator[None]:
+    """numpy's global random state, which Ray draws from, is a function of the trial meanwhile."""
+    state = np.random.get_state()
+    np.random.seed(zlib.crc32(trial_id.encode()))
+    try:
+        yield
+    finally:
+        np.random.set_state(state)

@@ -6,6 +6,7 @@ import json
 import math
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -197,6 +198,20 @@ class ArmStudy:
                 intermediate_values=steps,
             )
         )
+
+
+def export_studies(spec: Spec, states: Sequence[TrialState], path: Path) -> None:
+    """Writes a copy of each arm's study to a file of Optuna's journal, which optuna-dashboard shows."""
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    storage = JournalStorage(JournalFileBackend(str(path)))
+    for arm in spec.arms:
+        told = [one for one in states if one.trial.arm == arm and one.trial.stage == "search" and one.settled]
+        own = ArmStudy(spec, arm, "cpu", told).study
+        copy = optuna.create_study(study_name=f"{spec.name}: {arm}", storage=storage, directions=own.directions)
+        for trial in own.get_trials(deepcopy=False):
+            copy.add_trial(trial)
 
 
 def _encode(value: Any) -> Any:

@@ -4,24 +4,36 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import gc
 import json
 import os
 import socket
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from wsl_sweep.errors import TrialError, WslSweepError
+from wsl_sweep.errors import StorageError, WslSweepError
 from wsl_sweep.spec.plan import Trial
+from wsl_sweep.storage import Place, place
+from wsl_sweep.sweep.elsewhere import OUTCOME, STUDENT, newest_attempt
 from wsl_sweep.user_code import search_in
 
 Report = Callable[[dict[str, Any]], None]
 Facts = dict[str, Callable[[], Any]]
 """What is told of a task however it ends: name → what gives it at the end."""
+
+Look = Callable[[], str | None]
+"""Why the task should end, or None."""
+
+VALIDATION_LOGITS = "validation_logits.safetensors"
+
+GONE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENODEV})
+"""Of what the system says where a disk is full or a storage has gone."""
 
 _SEEN: set[str] = set()
 """Kinds of tasks that this process has done."""
@@ -31,10 +43,13 @@ def tune_function(config: dict[str, Any]) -> None:
     """The Ray Tune trainable: one task of the conductor's."""
     from ray import tune
 
-    run_task(json.loads(config["task"]), tune.report)
+    from wsl_sweep.sweep.flags import look_of
+
+    task = json.loads(config["task"])
+    run_task(task, tune.report, look_of(task["sweep_uuid"], [trial["trial_id"] for trial in task["trials"]]))
 
 
-def run_task(task: Mapping[str, Any], report: Report) -> None:
+def run_task(task: Mapping[str, Any], report: Report, look: Look = lambda: None) -> None:
     """Does a task and reports rows of epochs as they come and, last of all, its outcome.
 
     What goes wrong inside becomes an outcome with its reason; the worker stays as it is and takes the next task. Only
@@ -43,10 +58,13 @@ def run_task(task: Mapping[str, Any], report: Report) -> None:
     Args:
         task: a ``Task`` of the conductor as plain data, with what ``runner.fit`` adds: ``storage``, ``import_folders``,
             ``driver_folder``, ``bank``, ``gpu``, ``metrics`` (that a scheduler reads), ``report_seconds`` (epochs are
-            reported together, at most this often) and ``rungs`` (epochs that are reported in any case).
+            reported together, at most this often), ``rungs`` (epochs that are reported in any case), ``scheduled``
+            (whether any report may be the last), ``sweep_uuid``, ``checkpoints`` (the fields of
+            ``CheckpointSettings``) and ``teachers`` (where a cluster keeps them, or None).
         report: ``tune.report``, or what stands for it.
+        look: asked between steps whether to save and end.
     """
-    folder = Path(task["storage"])
+    folder = place(task["storage"])
     started = time.perf_counter()
     if task.get("driver_folder") not in task.get("import_folders", ()):
         # Ray lets workers look in the driver's folder first; of a resumed sweep that may be any folder.
@@ -54,23 +72,54 @@ def run_task(task: Mapping[str, Any], report: Report) -> None:
     search_in(task.get("import_folders", ()))
     log = folder / "teachers.log" if task["kind"] != "train" else trial_folder(folder, task) / "log.txt"
     facts: Facts = {}
-    with _output_to(log):
-        try:
-            outcome = _DO[task["kind"]](task, report, facts)
-        except WslSweepError as error:
-            print(f"failed: {error}", flush=True)
-            outcome = {"status": "failed", "error": str(error)}
-        except Exception as error:  # not SystemExit, by which Tune stops a trial in ``report``
-            traceback.print_exc()
-            outcome = {"status": "failed", "error": f"{type(error).__name__}: {_first_line(error)}"}
-            if "CUDA" in str(error):
-                report({"outcome": json.dumps(outcome | {name: fact() for name, fact in facts.items()})})
-                raise
-        finally:
-            _clean_up(str(task["kind"]))
-        outcome |= {name: fact() for name, fact in facts.items()}
-        outcome["seconds"] = time.perf_counter() - started
+    broken: Exception | None = None
+    try:
+        with _output_to(log):
+            try:
+                outcome = _DO[task["kind"]](task, report, facts, look)
+            except Exception as error:  # not SystemExit, by which Tune stops a trial in ``report``
+                outcome = _outcome_of(error)
+                if outcome["status"] == "failed" and "CUDA" in str(error):
+                    broken = error
+            finally:
+                _clean_up(str(task["kind"]))
+            outcome |= {name: fact() for name, fact in facts.items()}
+            outcome["seconds"] = time.perf_counter() - started
+            if task["kind"] == "train" and outcome["status"] == "failed":
+                _leave_word(trial_folder(folder, task), task, outcome)
+    except (OSError, StorageError) as error:  # the log itself cannot be written
+        outcome = {"status": "gone", "error": str(error), "seconds": time.perf_counter() - started}
     report(outcome.pop("report", {}) | {"outcome": json.dumps(outcome)})
+    if broken is not None:
+        raise broken
+
+
+def _outcome_of(error: Exception) -> dict[str, Any]:
+    """What an error means for the task: stopped, the storage gone, a GPU too small, or failed."""
+    from wsl_sweep.training.attempts import Stopped
+
+    if isinstance(error, Stopped):
+        print(f"stopped: {error}", flush=True)
+        return {"status": "killed", "error": str(error)}
+    if isinstance(error, StorageError):
+        print(f"cannot go on: {error}", flush=True)
+        return {"status": "gone", "error": str(error)}
+    if isinstance(error, WslSweepError):
+        print(f"failed: {error}", flush=True)
+        return {"status": "failed", "error": str(error)}
+    traceback.print_exc()
+    told = f"{type(error).__name__}: {_first_line(error)}"
+    if isinstance(error, OSError) and error.errno in GONE:
+        return {"status": "gone", "error": told}
+    if type(error).__name__ == "OutOfMemoryError":
+        return {"status": "out_of_memory", "error": told}
+    return {"status": "failed", "error": told}
+
+
+def _leave_word(folder: Place, task: Mapping[str, Any], outcome: Mapping[str, Any]) -> None:
+    """The worker's last word, on the storage: its driver may not be there to hear it."""
+    kept = {key: value for key, value in outcome.items() if key != "report"}
+    (folder / f"attempt-{task['attempt']}" / OUTCOME).write_json({**kept, "attempt": task["attempt"]})
 
 
 def _clean_up(kind: str) -> None:
@@ -87,54 +136,141 @@ def _clean_up(kind: str) -> None:
         gc.freeze()
 
 
-def trial_folder(sweep_folder: Path, task: Mapping[str, Any]) -> Path:
+def trial_folder(sweep_folder: Place, task: Mapping[str, Any]) -> Place:
     """``trials/<trial id>`` of a training task."""
     return sweep_folder / "trials" / str(task["trials"][0]["trial_id"])
 
 
-def _train(task: Mapping[str, Any], report: Report, facts: Facts) -> dict[str, Any]:
-    from wsl_sweep.files import write_json
-    from wsl_sweep.training import TeacherStore, TrialTraining
-    from wsl_sweep.training.fingerprint import fingerprint, own_code
+def _train(task: Mapping[str, Any], report: Report, facts: Facts, look: Look) -> dict[str, Any]:
+    from wsl_sweep.training import TrialTraining
+    from wsl_sweep.training.attempts import Attempts, CheckpointSettings
 
     trial = Trial.from_json(task["trials"][0])
-    folder = trial_folder(Path(task["storage"]), task)
-    rows_file = folder / f"attempt-{task['attempt']}" / "rows.json"
-    write_json(folder / "config.json", trial.to_json())
+    folder = trial_folder(place(task["storage"]), task)
+    (folder / "config.json").write_json(trial.to_json())
     print(
         f"trial {trial.trial_id}, attempt {task['attempt']}: {trial.stage} {', '.join(trial.variants)}, "
         f"process {os.getpid()} on {socket.gethostname()}",
         flush=True,
     )
-    rows: list[dict[str, float]] = []
-    unsent: list[dict[str, float]] = []
-    last_report = time.perf_counter()
-    with TrialTraining(_job(task, trial), TeacherStore()) as training:
+    rows_file = folder / f"attempt-{task['attempt']}" / "rows.json"
+    check = _check_of(look)
+    check()
+    with TrialTraining(
+        _job(task, trial),
+        _teachers(task),
+        check=check,
+        attempts=Attempts(folder),
+        attempt=task["attempt"],
+        trial_id=trial.trial_id,
+        checkpoints=CheckpointSettings(**task["checkpoints"]),
+    ) as training:
         facts["teacher"] = training.teacher_facts
-        for row in training:
-            rows.append(row)
-            unsent.append(row)
-            print(" ".join(f"{name}={value:.6g}" for name, value in row.items()), flush=True)
-            if len(rows) == training.epochs:
-                training.save(folder)
-                break
-            now = time.perf_counter()
-            if row["epoch"] in task["rungs"] or now - last_report >= task["report_seconds"]:
-                write_json(rows_file, rows)
-                report(_told(task, row, unsent) | {"teacher": json.dumps(training.teacher_facts())})
-                unsent, last_report = [], now
-    write_json(rows_file, rows)
-    metrics = {name: value for name, value in rows[-1].items() if name not in ("epoch", "timestamp")}
+        facts["fingerprint"] = lambda: training.fingerprint
+        facts["device"] = lambda: training.device
+        outcome = _taken_over(task, trial, folder, training.fingerprint)
+        if outcome is None:
+            unsent = _train_on(task, training, report, rows_file)
+            outcome = _publish(task, trial, folder, training, unsent)
+    outcome |= {name: fact() for name, fact in facts.items()}
+    _leave_word(folder, task, outcome)
+    if not task["checkpoints"]["keep_all"]:
+        _delete_checkpoints(folder)
+    return outcome
+
+
+def _train_on(task: Mapping[str, Any], training: Any, report: Report, rows_file: Place) -> list[dict[str, float]]:
+    """Trains to the last epoch, reporting on the way; returns the rows that were not reported yet.
+
+    Where a scheduler may end the trial in any report, its rows are kept before.
+    """
+    unsent = list(training.rows)  # of an earlier attempt: its driver may not have heard of all of them
+    if unsent:
+        print(f"goes on after epoch {len(unsent)}, from attempt {training.resumed[0]}", flush=True)
+    last_report = time.perf_counter()
+    for row in training:
+        unsent.append(row)
+        print(" ".join(f"{name}={value:.6g}" for name, value in row.items()), flush=True)
+        now = time.perf_counter()
+        due = row["epoch"] in task["rungs"] or now - last_report >= task["report_seconds"]
+        if due and row["epoch"] < training.epochs:
+            if task["scheduled"]:
+                rows_file.write(json.dumps(training.rows).encode(), lasting=False)
+            report(_told(task, row, unsent) | {"teacher": json.dumps(training.teacher_facts())})
+            unsent, last_report = [], now
+    return unsent
+
+
+def _publish(
+    task: Mapping[str, Any], trial: Trial, folder: Place, training: Any, unsent: list[dict[str, float]]
+) -> dict[str, Any]:
+    """What a finished trial leaves, and its outcome. A worker that was given up for lost leaves nothing."""
+    if newest_attempt(folder) > task["attempt"]:
+        raise WslSweepError(f"attempt {task['attempt']} was given up, and another one has begun")
+    training.save(folder)
+    rows = training.rows
+    (folder / f"attempt-{task['attempt']}" / "rows.json").write_json(rows)
     return {
         "status": "finished",
         "epochs": len(rows),
-        "metrics": metrics,
-        "device": training.device,
-        "fingerprint": fingerprint(
-            training.device, training.data.digest, training.teacher_digest, own_code(trial.config)
-        ),
+        "metrics": _metrics_of(rows[-1]),
         "report": _told(task, rows[-1], unsent),
     }
+
+
+def _metrics_of(row: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in row.items() if name not in ("epoch", "timestamp")}
+
+
+def _taken_over(
+    task: Mapping[str, Any], trial: Trial, folder: Place, fingerprint: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """The outcome of the same trial in another sweep, its files brought here; None where there is none."""
+    from wsl_sweep.training.attempts import Attempts
+
+    for one in task["elsewhere"]:
+        outcome, other = one["outcome"], place(one["folder"])
+        if outcome.get("fingerprint") != fingerprint or (not one["student"] and trial.stage != "search"):
+            continue
+        rows = Attempts(other).rows(one["attempt"])
+        if len(rows) != trial.epochs or _metrics_of(rows[-1]) != outcome["metrics"]:
+            continue
+        try:
+            for name in (STUDENT, VALIDATION_LOGITS) if one["student"] else ():
+                (folder / name).write((other / name).read_bytes())
+        except FileNotFoundError:
+            continue  # tidied away at this moment
+        (folder / f"attempt-{task['attempt']}" / "rows.json").write_json(rows)
+        print(f"taken over from the sweep {one['sweep']}", flush=True)
+        return {
+            "status": "finished",
+            "epochs": len(rows),
+            "metrics": dict(outcome["metrics"]),
+            "taken_over": {"sweep": one["sweep"], "attempt": one["attempt"]},
+            "report": _told(task, rows[-1], list(rows)),
+        }
+    return None
+
+
+def _check_of(look: Look) -> Callable[[], None]:
+    from wsl_sweep.training.attempts import Stopped
+
+    def check() -> None:
+        reason = look()
+        if reason is not None:
+            raise Stopped(reason)
+
+    return check
+
+
+def _delete_checkpoints(folder: Place) -> None:
+    """Those of a finished trial are of no more use; that they could not be deleted is no harm."""
+    with contextlib.suppress(StorageError, OSError):
+        for attempt in folder.names():
+            if attempt.startswith("attempt-"):
+                for name in (folder / attempt).names():
+                    if name.startswith("epoch-"):
+                        (folder / attempt / name).delete()
 
 
 def _told(task: Mapping[str, Any], row: Mapping[str, float], unsent: list[dict[str, float]]) -> dict[str, Any]:
@@ -143,8 +279,8 @@ def _told(task: Mapping[str, Any], row: Mapping[str, float], unsent: list[dict[s
     return {**read, "rows": json.dumps(unsent)}
 
 
-def _teacher(task: Mapping[str, Any], report: Report, facts: Facts) -> dict[str, Any]:
-    from wsl_sweep.training import TeacherStore, train_teacher
+def _teacher(task: Mapping[str, Any], report: Report, facts: Facts, look: Look) -> dict[str, Any]:
+    from wsl_sweep.training import train_teacher
 
     trial = Trial.from_json(task["trials"][0])
     job = _job(task, trial)
@@ -157,23 +293,31 @@ def _teacher(task: Mapping[str, Any], report: Report, facts: Facts) -> dict[str,
             report({"teacher_epoch": row["epoch"], "teacher_epochs": epochs})
             last_report[0] = time.perf_counter()
 
-    card = train_teacher(job, TeacherStore(), on_epoch=on_epoch)
+    card = train_teacher(job, _teachers(task), on_epoch=on_epoch, check=_check_of(look))
     return {"status": "finished", "card": {"metrics": (card or {}).get("metrics")}}
 
 
-def _evaluate(task: Mapping[str, Any], report: Report, facts: Facts) -> dict[str, Any]:
+def _teachers(task: Mapping[str, Any]) -> Any:
+    from wsl_sweep.training import TeacherStore
+
+    return TeacherStore(shared=place(task["teachers"]) if task.get("teachers") else None)
+
+
+def _evaluate(task: Mapping[str, Any], report: Report, facts: Facts, look: Look) -> dict[str, Any]:
     from wsl_sweep.training import evaluate_on_test
 
     evaluated: dict[str, dict[str, float]] = {}
+    check = _check_of(look)
     for data in task["trials"]:
+        check()
         trial = Trial.from_json(data)
         job = _job(task, trial)
-        folder = Path(task["storage"]) / "trials" / trial.trial_id
+        folder = place(task["storage"]) / "trials" / trial.trial_id
         evaluated[trial.trial_id] = evaluate_on_test(job, folder)
     return {"status": "finished", "evaluated": evaluated}
 
 
-_DO: dict[str, Callable[[Mapping[str, Any], Report, Facts], dict[str, Any]]] = {
+_DO: dict[str, Callable[[Mapping[str, Any], Report, Facts, Look], dict[str, Any]]] = {
     "train": _train,
     "teacher": _teacher,
     "evaluate": _evaluate,
@@ -193,12 +337,27 @@ def _first_line(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def _output_to(path: Path) -> Iterator[None]:
-    """What this process prints goes to the end of ``path``; the file descriptors stay Ray's."""
+def _output_to(log: Place) -> Iterator[None]:
+    """What this process prints goes to the end of ``log``; the file descriptors stay Ray's.
+
+    In an object store nothing can be added to a file: there it is written anew when the task ends.
+    """
+    path = log.local
+    if path is None:
+        with tempfile.TemporaryDirectory(prefix="wsl-sweep-log-") as folder:
+            near = Path(folder) / log.name
+            with contextlib.suppress(OSError):
+                near.write_bytes(log.read_bytes())
+            try:
+                with _output_to(place(near)):
+                    yield
+            finally:
+                log.write(near.read_bytes())
+        return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a", encoding="utf-8")
     except OSError as error:
-        raise TrialError(f"cannot write {path}: {error.strerror or error}") from error
+        raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
     with file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
         yield

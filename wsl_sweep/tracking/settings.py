@@ -31,10 +31,16 @@ def resolve_tracking(option: str | None, in_file: str | None, experiment: str) -
     return Tracking(uri, experiment)
 
 
+_USER = re.compile(r"""(\w[\w+.-]*://)(?:[^/\s'"]*|[^/:\s'"]*:[^\s'"]*)@""")
+"""Of an address; a password may hold ``@``, ``:`` and ``/``."""
+
+_QUERY = re.compile(r"(\w[\w+.-]*://[^?\s]*)\?\S*")
+_PASSWORD = re.compile(r"""\b(password|passwd|pwd)\s*=\s*('[^']*'|"[^"]*"|[^\s&;,'"]+)""", re.IGNORECASE)
+
+
 def redact(text: str) -> str:
     """The text without user names, passwords and query strings in its addresses."""
-    text = re.sub(r"(\w[\w+.-]*://)[^/@\s]*@", r"\1", text)
-    return re.sub(r"(\w[\w+.-]*://[^?\s]*)\?\S*", r"\1", text)
+    return _PASSWORD.sub(r"\1=***", _QUERY.sub(r"\1", _USER.sub(r"\1", text)))
 
 
 def git_commit(folder: Path) -> str:

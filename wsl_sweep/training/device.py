@@ -54,9 +54,14 @@ def prepare_process(threads: int, gpu: float = 1.0) -> None:
     torch.backends.cudnn.benchmark = False
     if torch.cuda.is_available():
         torch.cuda.set_per_process_memory_fraction(min(1.0, gpu) if gpu > 0 else 1.0)
-    torch.manual_seed(0)
-    random.seed(0)
-    np.random.seed(0)
+    seed_everything(0)
+
+
+def seed_everything(seed: int) -> None:
+    """Seeds torch's random states, numpy's and Python's: users' own models may draw from any of them."""
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
 
 
 def device_facts(device: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import torch
@@ -31,6 +31,9 @@ class TeacherLogits(Protocol):
 
     window: int
 
+    def drifting(self) -> Mapping[str, Tensor]:
+        """What ``outputs`` change of the teacher."""
+
     def outputs(self, rows: Tensor, views: Tensor) -> TeacherOutputs:
         """Outputs for training examples ``rows`` (N,) in ``views`` (N,), both on the CPU."""
 
@@ -52,16 +55,18 @@ def epoch_inputs(
     epochs: int,
     batch_size: int,
     draws: Container[str] = (),
+    first_step: int = 0,
 ) -> Iterator[StepInputs]:
-    """The inputs of the steps of ``epoch`` (counted from 0), in their order.
+    """The inputs of the steps of ``epoch`` from ``first_step`` on (both counted from 0), in their order.
 
-    Order and views are streams of (seed, epoch), ``draws`` (``keeping``, ``permuting``) of (seed, epoch, step).
+    Order and views are streams of (seed, epoch), ``draws`` (``keeping``, ``permuting``) of (seed, epoch, step): so
+    a step's inputs are the same bits wherever an epoch begins, and of those before it nothing is computed.
     """
     device = data.train.labels.device
     order = torch.randperm(len(data.train), generator=stream(seed, "order", epoch))
     views = data.train.draw_views(stream(seed, "views", epoch))
-    batches = torch.split(order, batch_size)[: steps_an_epoch(len(data.train), batch_size)]
-    step = 0
+    batches = torch.split(order, batch_size)[first_step : steps_an_epoch(len(data.train), batch_size)]
+    step = first_step
     for window in windows(batches, teacher.window if teacher is not None else WHOLE_EPOCH):
         rows = torch.cat(window)
         of_teacher = teacher.outputs(rows, views[rows]) if teacher is not None else None

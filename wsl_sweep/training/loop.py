@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Callable, Container, Iterator, Mapping
@@ -13,14 +14,15 @@ from torch import Tensor, nn
 from wsl_sweep.data import Examples, VisionData
 from wsl_sweep.data.streams import stream_seed
 from wsl_sweep.errors import DivergedError
+from wsl_sweep.training.attempts import Row
+from wsl_sweep.training.device import seed_everything
 from wsl_sweep.training.feed import TeacherLogits, epoch_inputs, steps_an_epoch
+from wsl_sweep.training.keeper import Keeper
 from wsl_sweep.training.metrics import classification_metrics, teacher_metrics
+from wsl_sweep.training.state import TrainingState
 from wsl_sweep.training.step import GRAPH_STEPS, StepLoss, StepRunner
 
 EVALUATION_BATCH = 256
-
-Row = dict[str, float]
-"""The metrics of one epoch; ``epoch`` counts from 1, ``timestamp`` is in seconds since 1970."""
 
 
 def build_optimizer(model: nn.Module, config: Mapping[str, Any]) -> torch.optim.Optimizer:
@@ -85,11 +87,13 @@ def train_epochs(
     check: Callable[[], None] = lambda: None,
     section: str = "",
     say: Callable[[str], None] = lambda text: None,
+    start: TrainingState | None = None,
+    keeper: Keeper | None = None,
 ) -> Iterator[Row]:
     """Trains ``model`` in place and yields one row of metrics an epoch.
 
-    Order and views are streams of (seed, epoch), keeping and permuting of (seed, epoch, step). Nothing is copied
-    to the host inside an epoch.
+    Order, views and what layers draw are streams of (seed, epoch), keeping and permuting of (seed, epoch, step).
+    Nothing is copied to the host inside an epoch.
 
     Args:
         model: on its device.
@@ -106,6 +110,8 @@ def train_epochs(
         check: called before each step; what it raises ends the training.
         section: where ``optimizer`` stands in ``run``, for messages: ``teacher.`` or nothing.
         say: told why a GPU does not replay steps, if it does not.
+        start: where it goes on, to the same bits as if it had never ended; None for the beginning.
+        keeper: may take the training's state before each step and after each epoch.
 
     Raises:
         DivergedError: a loss is NaN or infinite, with the epoch.
@@ -124,19 +130,46 @@ def train_epochs(
         batch_size=batch_size,
         say=say,
     )
-    started = time.perf_counter()
-    for epoch in range(epochs):
-        torch.manual_seed(stream_seed(seed, "layers", epoch))
-        feed = epoch_inputs(data, teacher, seed=seed, epoch=epoch, epochs=epochs, batch_size=batch_size, draws=draws)
-        runner.begin_epoch()
+    keeper = keeper if keeper is not None else Keeper()
+    drifting = teacher.drifting() if teacher is not None else {}
+    first_epoch, skipped, before = (start.epoch, start.step, start.seconds) if start is not None else (0, 0, 0.0)
+    started = time.perf_counter() - before
+
+    def take(epoch: int, step: int) -> TrainingState:
+        return TrainingState.of(runner, epoch, step, time.perf_counter() - started, drifting)
+
+    if start is not None:
+        start.restore(runner, drifting)
+    for epoch in range(first_epoch, epochs):
+        first_step = skipped if epoch == first_epoch else 0
+        if first_step == 0:
+            seed_everything(stream_seed(seed, "layers", epoch))
+            runner.begin_epoch()
+        feed = epoch_inputs(
+            data,
+            teacher,
+            seed=seed,
+            epoch=epoch,
+            epochs=epochs,
+            batch_size=batch_size,
+            draws=draws,
+            first_step=first_step,
+        )
         model.train()
-        for step in range(steps):
-            check()
-            runner(next(feed), learning_rate(optimizer["lr"], schedule, epoch, step, steps))
-        row = _row(epoch + 1, model, data, runner, teacher, time.perf_counter() - started)
+        for step in range(first_step, steps):
+            here = functools.partial(take, epoch, step)
+            with keeper.stopping(here):
+                check()
+                keeper.before_step(here)
+                inputs = next(feed)
+            runner(inputs, learning_rate(optimizer["lr"], schedule, epoch, step, steps))
+        with keeper.stopping(functools.partial(take, epoch, steps)):
+            of_teacher = teacher.validation_logits() if teacher is not None else None
+        row = _row(epoch + 1, model, data, runner, of_teacher, time.perf_counter() - started)
         for name in ("train/loss", "validation/loss"):
             if not math.isfinite(row[name]):
                 raise DivergedError(f"{name} became {row[name]} in epoch {epoch + 1}; lower {section}optimizer.lr")
+        keeper.after_epoch(row, functools.partial(take, epoch + 1, 0))
         yield row
 
 
@@ -145,7 +178,7 @@ def _row(
     model: nn.Module,
     data: VisionData,
     runner: StepRunner,
-    teacher: TeacherLogits | None,
+    of_teacher: Tensor | None,
     seconds: float,
 ) -> Row:
     loss, correct, weights, regularization, count = runner.sums.tolist()
@@ -156,8 +189,8 @@ def _row(
         row["regularization_samples/fraction"] = regularization / count
     logits = predict(model, data.validation)
     row |= classification_metrics(logits, data.validation.labels, "validation")
-    if teacher is not None:
-        row |= teacher_metrics(logits, teacher.validation_logits())
+    if of_teacher is not None:
+        row |= teacher_metrics(logits, of_teacher)
     row["train/seconds"] = seconds
     row["timestamp"] = time.time()
     return row

@@ -81,6 +81,10 @@ class TeacherSupply:
                 self._teacher = self._make_teacher()
         return self._teacher
 
+    def drifting(self) -> dict[str, Tensor]:
+        """What training outputs change of the teacher: its buffers, with ``by_batch``; nothing else."""
+        return dict(self.teacher.model.named_buffers()) if self._by_batch else {}
+
     def outputs(self, rows: Tensor, views: Tensor) -> TeacherOutputs:
         """Outputs for training examples ``rows`` (N,) in ``views`` (N,), both integers on the CPU."""
         device = self._data.train.labels.device

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from torch import nn
 
 from wsl_sweep.data import VisionData, load
-from wsl_sweep.data.dataset import Part, load_test
+from wsl_sweep.data.dataset import Examples, Part, available, load_test
 from wsl_sweep.data.streams import stream_seed
 from wsl_sweep.distill import Objective, Step, StepTerms, smoothed_cross_entropy
 from wsl_sweep.errors import TrialError, WslSweepError
@@ -21,11 +22,17 @@ from wsl_sweep.files import file_digest
 from wsl_sweep.models import build
 from wsl_sweep.spec.catalogue import is_library_model
 from wsl_sweep.spec.identity import teacher_identity
+from wsl_sweep.storage import Place, place
+from wsl_sweep.training.attempts import Attempts, Checkpoint, CheckpointSettings, Found, Row
 from wsl_sweep.training.bank import BankSettings
 from wsl_sweep.training.device import as_computed, pick_device, prepare_process
-from wsl_sweep.training.fingerprint import library_versions, source_of
-from wsl_sweep.training.loop import Row, predict, train_epochs
+from wsl_sweep.training.feed import steps_an_epoch
+from wsl_sweep.training.fingerprint import fingerprint, library_versions, own_code, source_of
+from wsl_sweep.training.keeper import CheckpointKeeper, Keeper, checkpoint_of
+from wsl_sweep.training.loop import predict, train_epochs
+from wsl_sweep.training.lost import resting_on
 from wsl_sweep.training.metrics import classification_metrics
+from wsl_sweep.training.state import TrainingState
 from wsl_sweep.training.supply import TeacherSupply, supply_for
 from wsl_sweep.training.teachers import FrozenTeacher, TeacherStore
 from wsl_sweep.training.weights import build_with_seed, load_into, save_tensors
@@ -84,7 +91,7 @@ def train_teacher(
         prepare_process(job.threads, job.gpu)
         device = pick_device()
         config, dataset = identity["teacher"], job.config["dataset"]
-        data = load(dataset, job.part, device)
+        data = _load(dataset, job.part, device)
         model = as_computed(_fresh(config["model"], data, config["seed"], "teacher").to(device))
 
         def step_loss(step: Step) -> StepTerms:
@@ -132,11 +139,22 @@ class TrialTraining:
     Iterate over it for the rows of metrics; after the last row, and before it is handed out to anybody who may end
     the process, ``save`` writes the student and its validation logits. ``close`` gives the logit bank back.
 
+    With ``attempts`` it goes on from the newest checkpoint that is its own, to the same bits as if it had never ended
+    (on a CPU with one thread): iterating gives the rows of the epochs that are still to be trained, and a row is
+    handed out only when its checkpoint is saved.
+
     Args:
         job: what to train.
         store: where its teacher is found, or trained now.
-        check: called before each step; what it raises ends the training.
+        check: called before each step; what it raises ends the training, ``Stopped`` with a checkpoint of the place.
         on_teacher_epoch: hears the rows of a teacher that has to be trained first.
+        attempts: where its checkpoints lie; None: nothing is read or written.
+        attempt: which attempt at the trial this is.
+        trial_id: whose checkpoints count; by default that of the folder of ``attempts``.
+        checkpoints: when they are saved.
+
+    Raises:
+        StorageError: its data, its teacher or its storage are gone or full.
     """
 
     def __init__(
@@ -146,18 +164,28 @@ class TrialTraining:
         *,
         check: Check = _nothing,
         on_teacher_epoch: Progress = _nothing,
+        attempts: Attempts | None = None,
+        attempt: int = 1,
+        trial_id: str | None = None,
+        checkpoints: CheckpointSettings = CheckpointSettings(),  # noqa: B008 - frozen
     ) -> None:
         self.job = job
         card = train_teacher(job, store, on_epoch=on_teacher_epoch, check=check)
         prepare_process(job.threads, job.gpu)
         self.device = pick_device()
-        self.data = load(job.config["dataset"], job.part, self.device)
+        self.data = _load(job.config["dataset"], job.part, self.device)
         self._objective = Objective(job.config["distillation"])
         self._check = check
         self.teacher, self.teacher_digest = self._supply(store, card)
         try:
             student = _fresh(job.config["student"]["model"], self.data, job.seed, "initialisation")
             self.student = as_computed(student.to(self.device))
+            self._found = self._go_on(attempts, trial_id) if attempts is not None else None
+            self._start = self._state(self._found.checkpoint) if self._found is not None else None
+            if self._found is not None and self._start is not None:
+                self._start.restore_model(self.student)
+                self._found = replace(self._found, checkpoint=replace(self._found.checkpoint, tensors=b""))
+            self._keeper = self._keeper_of(attempts, attempt, trial_id, checkpoints)
         except BaseException:
             self.close()
             raise
@@ -166,6 +194,23 @@ class TrialTraining:
     def epochs(self) -> int:
         """How many epochs are planned."""
         return int(self.job.config["schedule"]["epochs"])
+
+    @functools.cached_property
+    def fingerprint(self) -> dict[str, str | None]:
+        """With what this training is made; see there."""
+        return fingerprint(self.device, self.data.digest, self.teacher_digest, own_code(self.job.config))
+
+    @property
+    def rows(self) -> list[Row]:
+        """Of all epochs so far, those of earlier attempts too."""
+        return self._keeper.rows
+
+    @property
+    def resumed(self) -> tuple[int, int, int] | None:
+        """Where it went on: attempt, whole epochs done, steps done of the next; None: from the beginning."""
+        if self._found is None:
+            return None
+        return self._found.attempt, self._found.checkpoint.epoch, self._found.checkpoint.step
 
     def __iter__(self) -> Iterator[Row]:
         return train_epochs(
@@ -182,6 +227,8 @@ class TrialTraining:
             graphs=lambda epoch: not _own(self.job.config["student"]["model"]) and self._objective.settled(epoch),
             say=_on_stderr,
             check=self._check,
+            start=self._start,
+            keeper=self._keeper,
         )
 
     def __enter__(self) -> TrialTraining:
@@ -196,20 +243,60 @@ class TrialTraining:
             self.teacher.close()
 
     def teacher_facts(self) -> dict[str, Any] | None:
-        """How often the teacher ran for this trial: ``computed`` and ``found`` pictures, ``notes``; or None."""
+        """How often the teacher ran for this trial: ``computed`` and ``found`` pictures, ``notes``; or None.
+
+        With what earlier attempts counted, up to the checkpoint from which this one went on.
+        """
         if self.teacher is None:
             return None
-        return {"computed": self.teacher.computed, "found": self.teacher.found, "notes": list(self.teacher.notes)}
+        before: Mapping[str, Any] = (self._found.checkpoint.teacher if self._found else None) or {}
+        return {
+            "computed": before.get("computed", 0) + self.teacher.computed,
+            "found": before.get("found", 0) + self.teacher.found,
+            "notes": list(dict.fromkeys([*before.get("notes", ()), *self.teacher.notes])),
+        }
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path | Place) -> None:
         """Writes ``student.safetensors`` and ``validation_logits.safetensors`` (logits, labels, ids)."""
-        save_tensors(folder / "student.safetensors", self.student.state_dict())
+        where = place(folder)
+        save_tensors(where / "student.safetensors", self.student.state_dict())
         validation = self.data.validation
         logits = predict(self.student, validation)
         save_tensors(
-            folder / "validation_logits.safetensors",
+            where / "validation_logits.safetensors",
             {"logits": logits, "labels": validation.labels, "ids": validation.ids},
         )
+
+    def _go_on(self, attempts: Attempts, trial_id: str | None) -> Found | None:
+        """The checkpoint from which this training goes on; says what is passed over."""
+        steps = steps_an_epoch(len(self.data.train), self.job.config["schedule"]["batch_size"])
+
+        def fits(checkpoint: Checkpoint) -> None:
+            if checkpoint.epoch > self.epochs or checkpoint.step > (steps if checkpoint.epoch < self.epochs else 0):
+                raise ValueError("is beyond the end of the training")
+            self._state(checkpoint)
+
+        found, passed_over = attempts.newest(trial_id or attempts.folder.name, self.fingerprint, fits)
+        for text in passed_over:
+            _on_stderr(f"checkpoint passed over: {text}")
+        return found
+
+    def _state(self, checkpoint: Checkpoint) -> TrainingState:
+        return TrainingState.read(checkpoint, self.student, self.teacher.drifting() if self.teacher else {})
+
+    def _keeper_of(
+        self, attempts: Attempts | None, attempt: int, trial_id: str | None, settings: CheckpointSettings
+    ) -> Keeper:
+        if attempts is None:
+            return Keeper()
+        own = trial_id or attempts.folder.name
+
+        def checkpoint(rows: Sequence[Row], state: TrainingState) -> Checkpoint:
+            return checkpoint_of(state, rows, trial_id=own, fingerprint=self.fingerprint, teacher=self.teacher_facts())
+
+        before = self._found.checkpoint if self._found else None
+        saved, rows = ((before.epoch, before.step), before.rows) if before is not None else ((0, 0), ())
+        return CheckpointKeeper(attempts, attempt, settings, self.epochs, checkpoint, saved, rows)
 
     def _supply(self, store: TeacherStore, card: dict[str, Any] | None) -> tuple[TeacherSupply | None, str | None]:
         named = self.job.teacher()
@@ -217,12 +304,15 @@ class TrialTraining:
             return None, None
         config = self.job.config["teacher"]
         path = Path(config["checkpoint"]) if config.get("checkpoint") else store.weights(named[0])
-        digest = card["sha256"] if card else _digest(path)
+        with resting_on("the teacher's weights"):
+            digest = card["sha256"] if card else _digest(path)
 
         def make_teacher() -> FrozenTeacher:
             model = build(config["model"], self.data.num_classes, self.data.in_channels)
-            teacher = FrozenTeacher.load(model, path, config["model"], self.data.validation, config["mode"])
-            if _digest(path) != digest:  # what it says would be kept under another's name
+            with resting_on("the teacher's weights"):
+                teacher = FrozenTeacher.load(model, path, config["model"], self.data.validation, config["mode"])
+                now = _digest(path)
+            if now != digest:  # what it says would be kept under another's name
                 raise TrialError(f"{path} changed while a trial that rests on it was running")
             return teacher
 
@@ -257,30 +347,41 @@ def _digest(path: Path) -> str:
         raise WslSweepError(f"{path}: {error.strerror or error}") from error
 
 
+def _load(dataset: Mapping[str, Any], part: Part, device: str) -> VisionData:
+    """``load``, where what was there when the sweep began is missed as a StorageError."""
+    with resting_on("the data set", lambda: available(dataset)):
+        return load(dataset, part, device)
+
+
+def _load_test(dataset: Mapping[str, Any], device: str) -> Examples:
+    with resting_on("the data set", lambda: available(dataset)):
+        return load_test(dataset, device)
+
+
 def _fresh(name: str, data: VisionData, seed: int, purpose: str) -> nn.Module:
     return build_with_seed(lambda: build(name, data.num_classes, data.in_channels), stream_seed(seed, purpose))
 
 
-def load_student(job: Job, folder: Path, num_classes: int, in_channels: int) -> nn.Module:
+def load_student(job: Job, folder: Path | Place, num_classes: int, in_channels: int) -> nn.Module:
     """The trained student that ``TrialTraining.save`` left in ``folder``, in eval mode, on the CPU."""
     name = job.config["student"]["model"]
     student = build(name, num_classes, in_channels)
-    load_into(student, folder / "student.safetensors", name)
+    load_into(student, place(folder) / "student.safetensors", name)
     return student.eval()
 
 
-def evaluate_on_test(job: Job, folder: Path) -> dict[str, float]:
+def evaluate_on_test(job: Job, folder: Path | Place) -> dict[str, float]:
     """The final evaluation: ``test/accuracy``, ``test/loss``, ``test/ece`` of a saved student.
 
     Writes ``test_logits.safetensors`` beside the student. Nothing else in this package reads the test part.
     """
     prepare_process(job.threads, job.gpu)
     device = pick_device()
-    test = load_test(job.config["dataset"], device)
+    test = _load_test(job.config["dataset"], device)
     if len(test) == 0:
         raise WslSweepError("the data set has no test part")
-    data = load(job.config["dataset"], job.part, device)
+    data = _load(job.config["dataset"], job.part, device)
     student = as_computed(load_student(job, folder, data.num_classes, data.in_channels).to(device))
     logits = predict(student, test)
-    save_tensors(folder / "test_logits.safetensors", {"logits": logits, "labels": test.labels, "ids": test.ids})
+    save_tensors(place(folder) / "test_logits.safetensors", {"logits": logits, "labels": test.labels, "ids": test.ids})
     return classification_metrics(logits, test.labels, "test")

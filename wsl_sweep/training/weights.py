@@ -6,42 +6,44 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import load, load_file, save
 from torch import Tensor, nn
 
 from wsl_sweep.errors import WslSweepError
-from wsl_sweep.files import write_whole
+from wsl_sweep.storage import Place, place
+from wsl_sweep.training.device import seed_everything, undisturbed
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
-    """Saves tensors as safetensors, whole; returns the SHA-256 of the file."""
-    content = _bytes(tensors)
-    write_whole(path, content)
+def save_tensors(path: Path | Place, tensors: Mapping[str, Tensor]) -> str:
+    """Saves tensors as safetensors, whole; returns the SHA-256 of the file. Raises StorageError."""
+    content = tensor_bytes(tensors)
+    place(path).write(content)
     return hashlib.sha256(content).hexdigest()
 
 
 def content_digest(tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 of the file that ``save_tensors`` would write."""
-    return hashlib.sha256(_bytes(tensors)).hexdigest()
+    return hashlib.sha256(tensor_bytes(tensors)).hexdigest()
 
 
-def _bytes(tensors: Mapping[str, Tensor]) -> bytes:
+def tensor_bytes(tensors: Mapping[str, Tensor]) -> bytes:
+    """The safetensors file of some tensors."""
     return save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
 
 
-def load_tensors(path: Path, device: str = "cpu") -> dict[str, Tensor]:
+def load_tensors(path: Path | Place) -> dict[str, Tensor]:
     """Loads a safetensors file. Raises WslSweepError where it is absent or damaged."""
+    where = place(path)
     try:
-        return load_file(path, device=device)
+        return load(where.read_bytes()) if where.local is None else load_file(where.local)
     except FileNotFoundError as error:
         raise WslSweepError(f"{path}: no such file") from error
     except (SafetensorError, OSError) as error:
         raise WslSweepError(f"{path}: not a readable safetensors file ({error})") from error
 
 
-def load_into(model: nn.Module, path: Path, name: str) -> None:
+def load_into(model: nn.Module, path: Path | Place, name: str) -> None:
     """Loads a model's weights, every entry and shape checked.
 
     Raises WslSweepError naming what is missing, what is too much and which shapes differ.
@@ -79,7 +81,7 @@ def file_shapes(path: Path) -> dict[str, tuple[int, ...]]:
 
 
 def build_with_seed(build: Callable[[], nn.Module], seed: int) -> nn.Module:
-    """Calls ``build`` with torch's global random state at ``seed``, and puts the state back."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    """Calls ``build`` with the global random states at ``seed``, and puts them back."""
+    with undisturbed():
+        seed_everything(seed)
         return build()

@@ -1,0 +1,1 @@
+"""Real Ray nodes on this machine: `pytest -m cluster`."""

@@ -1,0 +1,159 @@
+"""A training between two steps, as tensors and plain data, and back: weights, optimizer, sums, random states."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load
+from torch import Tensor, nn
+
+from wsl_sweep.training.attempts import Checkpoint
+from wsl_sweep.training.step import SUMS, StepRunner
+from wsl_sweep.training.weights import entry_problems, shortened
+
+_RANDOM = {"random.torch", "random.cuda", "random.numpy", "random.python"}
+
+_NOTHING: Mapping[str, Tensor] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """Where a training stands.
+
+    Attributes:
+        epoch: whole epochs done.
+        step: steps done of the epoch after them.
+        seconds: taken so far.
+        tensors: ``model.<name>``, ``teacher.<name>``, ``optimizer.<parameter>.<name>``, ``sums``, ``random.<whose>``;
+            those of ``of`` are the training's own memory, which the next step changes.
+        facts: what is no tensor: plain data.
+    """
+
+    epoch: int
+    step: int
+    seconds: float
+    tensors: Mapping[str, Tensor]
+    facts: Mapping[str, Any]
+
+    @classmethod
+    def of(
+        cls, runner: StepRunner, epoch: int, step: int, seconds: float, teacher: Mapping[str, Tensor] = _NOTHING
+    ) -> TrainingState:
+        """The state of a training and of what changes of its teacher, to be written before its next step."""
+        tensors = _named(runner.model, teacher)
+        for number, parameter in enumerate(_parameters(runner.optimizer)):
+            for name, value in runner.optimizer.state.get(parameter, {}).items():
+                if isinstance(value, Tensor):
+                    tensors[f"optimizer.{number}.{name}"] = value
+        tensors["sums"] = runner.sums
+        random_tensors, facts = _random_states(runner.device)
+        facts |= {"has_weights": runner.has_weights, "has_regularization": runner.has_regularization}
+        return cls(epoch, step, seconds, tensors | random_tensors, facts)
+
+    @classmethod
+    def read(cls, checkpoint: Checkpoint, model: nn.Module, teacher: Mapping[str, Tensor] = _NOTHING) -> TrainingState:
+        """The state that a checkpoint of a training of ``model`` holds, all of it checked.
+
+        Raises ValueError, TypeError, KeyError, RuntimeError or SafetensorError: it does not fit.
+        """
+        tensors = load(checkpoint.tensors)
+        own = _named(model, teacher)
+        own["sums"] = torch.zeros(SUMS, dtype=torch.float64)
+        rest = {name for name in tensors if name in _RANDOM or name.startswith("optimizer.")}
+        shapes = {name: tuple(value.shape) for name, value in tensors.items() if name not in rest}
+        problems = entry_problems(shapes, own, "the training")
+        problems += [f"{name} is {tensors[name].dtype}" for name in shapes if tensors[name].dtype != own[name].dtype]
+        if problems:
+            raise ValueError(shortened(problems))
+        parameters = list(model.parameters())
+        for name in rest - _RANDOM:
+            _, number, _ = name.split(".")
+            if tensors[name].shape not in ((), parameters[int(number)].shape):
+                raise ValueError(f"{name} is not of its parameter's shape")
+        facts = checkpoint.training
+        if facts["python"] is not None and type(facts["python"]) is not float:
+            raise ValueError("what it says of Python's random state is not that")
+        if not all(type(facts[name]) is bool for name in ("has_weights", "has_regularization")):
+            raise ValueError("what it says of the terms is not that")
+        torch.Generator().set_state(tensors["random.torch"])
+        np.random.RandomState().set_state(_numpys(tensors, facts))
+        random.Random().setstate(_pythons(tensors, facts))
+        return cls(checkpoint.epoch, checkpoint.step, checkpoint.seconds, tensors, facts)
+
+    @torch.no_grad()
+    def restore_model(self, model: nn.Module) -> None:
+        """Puts the weights and buffers into a model, where they lie."""
+        for name, value in _memory(model).items():
+            value.copy_(self.tensors[f"model.{name}"])
+
+    @torch.no_grad()
+    def restore(self, runner: StepRunner, teacher: Mapping[str, Tensor] = _NOTHING) -> None:
+        """Puts everything into a training that has not made a step, and the process's random states with it."""
+        self.restore_model(runner.model)
+        for name, value in teacher.items():
+            value.copy_(self.tensors[f"teacher.{name}"])
+        parameters = _parameters(runner.optimizer)
+        for key, value in self.tensors.items():
+            if key.startswith("optimizer."):
+                _, number, name = key.split(".")
+                parameter = parameters[int(number)]
+                runner.optimizer.state[parameter][name] = _laid_out_as(parameter, value)
+        runner.sums.copy_(self.tensors["sums"])
+        runner.has_weights = self.facts["has_weights"]
+        runner.has_regularization = self.facts["has_regularization"]
+        torch.set_rng_state(self.tensors["random.torch"])
+        np.random.set_state(_numpys(self.tensors, self.facts))
+        random.setstate(_pythons(self.tensors, self.facts))
+        if runner.device.type == "cuda":
+            torch.cuda.set_rng_state(self.tensors["random.cuda"])
+
+
+def _memory(model: nn.Module) -> dict[str, Tensor]:
+    """What steps change of a model, each once: parameters and all buffers, those too that ``state_dict`` leaves out."""
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+
+def _named(model: nn.Module, teacher: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a student and its teacher as a state calls them."""
+    own = {f"model.{name}": value for name, value in _memory(model).items()}
+    return own | {f"teacher.{name}": value for name, value in teacher.items()}
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def _laid_out_as(parameter: Tensor, value: Tensor) -> Tensor:
+    """An optimizer's tensor in the memory layout of its parameter: fused optimizers walk through both in order."""
+    if value.shape != parameter.shape:
+        return value.to(parameter.device)
+    return torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)
+
+
+def _random_states(device: torch.device) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """torch's, the GPU's, numpy's and Python's: users' own models may draw from any of them."""
+    _, words, place, has_gauss, gauss = np.random.get_state(legacy=True)
+    _, pythons, next_gauss = random.getstate()
+    tensors = {
+        "random.torch": torch.get_rng_state(),
+        "random.numpy": torch.from_numpy(np.asarray(words).astype(np.int64)),
+        "random.python": torch.tensor(pythons, dtype=torch.int64),
+    }
+    if device.type == "cuda":
+        tensors["random.cuda"] = torch.cuda.get_rng_state()
+    return tensors, {"numpy": [int(place), int(has_gauss), float(gauss)], "python": next_gauss}
+
+
+def _numpys(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Any:
+    place, has_gauss, gauss = facts["numpy"]
+    return "MT19937", tensors["random.numpy"].numpy().astype(np.uint32), place, has_gauss, gauss
+
+
+def _pythons(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Any:
+    return random.Random.VERSION, tuple(tensors["random.python"].tolist()), facts["python"]
