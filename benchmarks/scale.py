@@ -1,70 +1,41 @@
-"""What a sweep of many trials costs its driver: seconds and memory a trial, from one trial to thousands.
+"""What a sweep of thousands of trials costs its driver, and what it takes to go on with it.
 
-    python -m benchmarks.scale [--sizes 1,10,100,1000] [--no-mlflow] [--profile FILE] [--trace]
+    python -m benchmarks.scale [--trials 500,1000,2000,5000] [--nodes 8] [--slots-a-node 4] [--sampler tpe]
+                               [--scheduler asha] [--no-writer] [--profile FILE] [--keep FOLDER]
 
-A random search whose trials train nothing: conductor, ledger, display, the runner on a Ray of its own and the MLflow
-writer on SQLite are the real ones, only what a worker does is one report with the outcome of a finished trial. Each
-size runs in a process of its own. Seconds are those of the fit, from Ray's being there to the last word of the last
-trial, and what the writer still has to do then; a trial's share is also given without what one trial alone takes.
-Memory is the driver's resident set, after the fit and the writer, less before.
+Searcher, conductor, study, schedulers, ledger under its lease, display, the MLflow writer on SQLite and the runner are
+the real ones; only the workers are made up (``benchmarks.simulated``): they report rows at once, some are pruned by
+the scheduler, some die. The nodes are the slots of one Ray with as many CPUs as they would have together: a raylet
+with its agents for each of them starts in six seconds and takes more than two cores leave. One sweep of the largest
+size is run; its ledger, cut off in the middle of events as ``kill -9`` does at each of the sizes, is then gone on with
+in a process of its own, up to the first new proposal. Ray's start and imports are left out there.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import itertools
 import json
+import resource
+import shutil
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from benchmarks.common import parser_of, save, show, table, workshop
+from benchmarks.common import Workshop, parser_of, save, show, table, workshop
+from benchmarks.resume import cut, resume
+from benchmarks.simulated import file_of, simulate
+from benchmarks.stalls import Clock, Pulse, clocked
 
-SPACE = """
-name: scale
-run: {{recipe: digits}}
-space:
-  distillation.alpha: {{uniform: [0.5, 4.0]}}
-  distillation.temperature: {{uniform: [1.0, 8.0]}}
-search: {{sampler: random, trials: {trials}}}
-resources: {{cpu: 1, gpu: 0}}
-"""
-METRICS = (
-    "train/loss", "train/accuracy", "weight/mean", "regularization_samples/fraction", "validation/accuracy",
-    "validation/loss", "validation/ece", "teacher/agreement", "teacher/kl", "train/seconds",
-)  # fmt: skip
-"""What a row of the digits recipe holds."""
-
-FLAT = 1.5
-"""Costs a trial count as flat where no size has more than so many times the least of those from 100 trials on."""
-
-
-def finished_report(task: Mapping[str, Any]) -> dict[str, Any]:
-    """The only report of a trial of one epoch, as ``wsl_sweep.sweep.trainable`` makes the last one."""
-    metrics = dict.fromkeys(METRICS, 0.5)
-    row = {"epoch": 1.0, **metrics, "timestamp": time.time()}
-    outcome = {
-        "status": "finished",
-        "epochs": 1,
-        "metrics": metrics,
-        "device": "cpu",
-        "fingerprint": "0" * 16,
-        "teacher": {"computed": 0, "found": 1000, "notes": []},
-        "seconds": 0.0,
-    }
-    told = {name: row[name] for name in ("epoch", *task["metrics"])}
-    return {**told, "rows": json.dumps([row]), "outcome": json.dumps(outcome)}
-
-
-def train_nothing(config: dict[str, Any]) -> None:
-    """In place of ``wsl_sweep.sweep.trainable.tune_function``."""
-    from ray import tune
-
-    tune.report(finished_report(json.loads(config["task"])))
+UUID = "scale"
+HOOKS = ("TuneSearcher.", "TuneCallback.", "ArmScheduler.")
+"""The clocks of what Ray Tune calls; the others are inside of them or in the writer's thread."""
 
 
 def resident_mb() -> float:
@@ -74,40 +45,33 @@ def resident_mb() -> float:
     return float(psutil.Process().memory_info().rss) / 1e6
 
 
-@contextlib.contextmanager
-def profiling(path: Path | None) -> Iterator[None]:
-    """Writes a cProfile of the thread to ``path``, if there is one."""
-    if path is None:
-        yield
-        return
-    import cProfile
-
-    with cProfile.Profile() as profile:
-        yield
-    profile.dump_stats(path)
+def line(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """(a, b) of the least squares line a + b·x."""
+    count = len(points)
+    if count < 2:
+        raise ValueError("a line needs two points")
+    x, y = (sum(values) / count for values in zip(*points, strict=True))
+    slope = sum((a - x) * (b - y) for a, b in points) / sum((a - x) ** 2 for a, _ in points)
+    return y - slope * x, slope
 
 
-@contextlib.contextmanager
-def tracing(wanted: bool) -> Iterator[list[str]]:
-    """A list that gets the lines of code whose memory has grown the most meanwhile."""
-    lines: list[str] = []
-    if not wanted:
-        yield lines
-        return
-    import tracemalloc
-
-    tracemalloc.start(6)
-    before = tracemalloc.take_snapshot()
-    yield lines
-    grown = tracemalloc.take_snapshot().compare_to(before, "lineno")
-    lines += [str(entry) for entry in grown[:25]]
-    tracemalloc.stop()
+def by_trials(quarters: Sequence[float], trials: int) -> tuple[float, float] | None:
+    """(at the first trial, more for each trial) of milliseconds by quarter, as a line; None without quarters."""
+    return line([((index + 0.5) * trials / 4, one) for index, one in enumerate(quarters)]) if quarters else None
 
 
-def measure(
-    trials: int, folder: Path, uri: str | None, profile: Path | None = None, trace: bool = False
-) -> dict[str, Any]:
-    """One size, in this process: Ray is started and stopped."""
+def size_of(folder: Path) -> dict[str, float]:
+    """Segments of a ledger, their bytes, and the bytes of disk that they take."""
+    found = [path.stat() for path in folder.glob("*.json")]
+    return {
+        "segments": len(found),
+        "bytes": sum(one.st_size for one in found),
+        "on_disk": sum(one.st_blocks * 512 for one in found),
+    }
+
+
+def run(job: Mapping[str, Any]) -> dict[str, Any]:
+    """One sweep, in this process: Ray is started and stopped."""
     from wsl_sweep.sweep.environment import prepare_environment
 
     prepare_environment(local=True)
@@ -116,64 +80,107 @@ def measure(
 
     from wsl_sweep.display import SweepDisplay
     from wsl_sweep.spec import CommandLine, parse_spec
+    from wsl_sweep.storage import place
     from wsl_sweep.sweep import runner
     from wsl_sweep.sweep.conductor import Conductor
+    from wsl_sweep.sweep.lease import Lease
     from wsl_sweep.sweep.ledger import Ledger
+    from wsl_sweep.sweep.schedulers import ArmScheduler
+    from wsl_sweep.sweep.study import ArmStudy
     from wsl_sweep.tracking import MlflowWriter, Tracking
+    from wsl_sweep.tracking.runs import SweepRuns
 
-    spec = parse_spec(SPACE.format(trials=trials), "benchmark", CommandLine())
-    conductor = Conductor(spec, Ledger(folder / "ledger"), has_teacher=lambda _: True)
+    trials, slots = job["trials"], job["slots"]
+    spec = parse_spec(file_of(trials, job["sampler"], job["scheduler"]), "benchmark", CommandLine())
+    folder = place(job["sweep"])
+    lease = Lease.take(folder)
+    conductor = Conductor(spec, Ledger(folder / "ledger", lease), has_teacher=lambda _: True)
     ends: list[float] = []
-    with (folder / "console.log").open("w") as console:
+    conductor.listeners.append(lambda event: ends.append(event["time"]) if event["event"] in WORDS else None)
+    methods = [(runner._TuneSearcher, name) for name in ("suggest", "on_trial_result", "on_trial_complete")]
+    methods += [(runner._TuneCallback, name) for name in ("on_trial_start", "on_trial_complete", "on_trial_error")]
+    methods += [(ArmScheduler, "on_trial_result")]
+    inner = [(Ledger, "append"), (ArmStudy, "propose"), (ArmStudy, "tell"), (Conductor, "_budget_spent")]
+    inner += [(SweepDisplay, "on_event"), (SweepRuns, "ensure"), (SweepRuns, "log_rows"), (SweepRuns, "set_tags")]
+    pulse = Pulse(threading.main_thread().ident or 0)
+    with ExitStack() as stack:
+        clocks = stack.enter_context(clocked(inner))
+        console = stack.enter_context((Path(job["folder"]) / "console.log").open("w"))
         display = SweepDisplay(Console(file=console), conductor)
-        conductor.listeners += [display.on_event, _at_finish(ends)]
+        conductor.listeners.append(display.on_event)
         rows = [display.on_rows]
         writer = None
-        if uri is not None:
-            sweep = {"name": "scale", "uuid": "u", "description": "", "git_commit": "unknown", "device": "cpu"}
-            writer = MlflowWriter(Tracking(uri, "scale"), sweep)
+        if job["uri"] is not None:
+            sweep = {"name": "scale", "uuid": UUID, "description": "", "git_commit": "unknown", "device": "cpu"}
+            writer = MlflowWriter(Tracking(job["uri"], "scale"), sweep)
             conductor.listeners.append(writer.on_event)
             rows.append(writer.on_rows)
             writer.start()
             writer.flush(120)
-        runner.start_ray(None, log_file=folder / "ray.log")
+        ray.init(address="local", num_cpus=slots, include_dashboard=False, log_to_driver=False)
+        stack.callback(ray.shutdown)
         interrupt = runner.Interrupt()
         interrupt.install()
-        try:
-            with tracing(trace) as grown:
-                before = resident_mb()
-                begun = time.perf_counter()
-                with profiling(profile), mock.patch.object(runner, "tune_function", train_nothing):
-                    runner.fit(conductor, folder, gpu=0, hands=runner.Hands(rows=rows), interrupt=interrupt)
-                fitted = time.perf_counter()
-                written = writer is None or writer.flush(3600)
-                drained = time.perf_counter()
-                after = resident_mb()
-        finally:
-            ray.shutdown()
-            interrupt.restore()
-        if writer is not None and not (written and writer.close("finished", 60)):
+        stack.callback(interrupt.restore)
+        clocks |= stack.enter_context(clocked(methods, lambda: pulse.beat(not conductor.finished)))
+        stack.enter_context(mock.patch.object(runner, "tune_function", simulate))
+        before, cpu, main_cpu, begun = resident_mb(), time.process_time(), time.thread_time(), time.perf_counter()
+        with pulse:
+            setting = runner.Setting(folder=folder, uuid=UUID, slots=slots, lease=lease)
+            with _profiled(job["profile"]):
+                runner.fit(conductor, setting, hands=runner.Hands(rows=rows), interrupt=interrupt)
+        fitted, main_cpu = time.perf_counter(), time.thread_time() - main_cpu
+        written = writer is None or writer.flush(3600)
+        drained, cpu, after = time.perf_counter(), time.process_time() - cpu, resident_mb()
+        if writer is not None and not (written and writer.close("stopped", 60)):
             raise RuntimeError(f"MLflow did not take everything: {writer.problem}")
-    finished = sum(state.status == "finished" for state in conductor.state.trials.values())
-    if finished != trials:
-        raise RuntimeError(f"{finished} of {trials} trials finished")
+    lease.release()
+    words = [state.status for state in conductor.state.trials.values()]
+    if len(words) != trials or set(words) - {"finished", "pruned"}:
+        raise RuntimeError(f"{len(words)} of {trials} trials, with {sorted(set(words))}")
     return {
         "trials": trials,
+        "slots": slots,
+        "finished": words.count("finished"),
+        "pruned": words.count("pruned"),
+        "lost_workers": sum(state.losses for state in conductor.state.trials.values()),
         "fit_seconds": fitted - begun,
+        "first_end_seconds": ends[0] - (time.time() - (time.perf_counter() - begun)),
         "writer_seconds_after": drained - fitted,
+        "main_thread_cpu_seconds": main_cpu,
+        "driver_cpu_seconds": cpu,
         "quarters": quarters(ends),
         "mb_before": before,
         "mb_after": after,
-        "grown": grown,
+        "mb_peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6,
+        "stalls": [asdict(stall) for stall in pulse.stalls],
+        "watcher_late_seconds": pulse.late,
+        "clocks": {name: clock.summary() for name, clock in clocks.items()},
+        "hooks_seconds": hooks_seconds(clocks),
+        "ledger": size_of(Path(job["sweep"]) / "ledger"),
     }
 
 
-def _at_finish(ends: list[float]) -> Callable[[dict[str, Any]], None]:
-    def listen(event: dict[str, Any]) -> None:
-        if event["event"] == "finished":
-            ends.append(event["time"])
+WORDS = frozenset({"finished", "pruned"})
 
-    return listen
+
+def hooks_seconds(clocks: Mapping[str, Clock]) -> float:
+    """Seconds of all that Ray Tune called of ours."""
+    return sum(sum(clock.seconds) for name, clock in clocks.items() if name.startswith(HOOKS))
+
+
+def _profiled(path: str | None) -> Any:
+    from contextlib import contextmanager
+
+    @contextmanager
+    def profiling() -> Any:
+        import cProfile
+
+        with cProfile.Profile() as profile:
+            yield
+        profile.dump_stats(str(path))
+
+    return profiling() if path else ExitStack()
 
 
 def quarters(ends: Sequence[float]) -> list[float]:
@@ -184,104 +191,90 @@ def quarters(ends: Sequence[float]) -> list[float]:
     return [1000 * (ends[b] - ends[a]) / (b - a) for a, b in itertools.pairwise(edges)]
 
 
-def costs(found: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
-    """Of each size: seconds and MB a trial, and both without what the smallest size takes (None for that one)."""
-    least = min(found, key=lambda one: one["trials"])
-    made: list[dict[str, Any]] = []
-    for one in found:
-        more = one["trials"] - least["trials"]
-        seconds, grown = _whole(one), one["mb_after"] - one["mb_before"]
-        made.append(
-            {
-                "trials": one["trials"],
-                "seconds_a_trial": seconds / one["trials"],
-                "mb_a_trial": grown / one["trials"],
-                "seconds_more": (seconds - _whole(least)) / more if more else None,
-                "mb_more": (grown - (least["mb_after"] - least["mb_before"])) / more if more else None,
-            }
-        )
-    return made
-
-
-def _whole(one: Mapping[str, Any]) -> float:
-    return float(one["fit_seconds"] + one["writer_seconds_after"])
-
-
-def is_flat(values: Sequence[float]) -> bool | None:
-    """Whether the largest is at most FLAT times the least; None where there is nothing to compare."""
-    if len(values) < 2:
-        return None
-    return max(values) <= FLAT * max(min(values), 1e-9)
-
-
-def verdicts(made: Sequence[Mapping[str, Any]]) -> dict[str, bool | None]:
-    """Whether the costs of one trial more stay flat from 100 trials on."""
-    large = [one for one in made if one["trials"] >= 100 and one["seconds_more"] is not None]
-    return {
-        "seconds": is_flat([one["seconds_more"] for one in large]),
-        "memory": is_flat([one["mb_more"] for one in large]),
-    }
+def report(found: Mapping[str, Any], resumed: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """What is printed."""
+    trials = found["trials"]
+    grown, ledger = found["mb_after"] - found["mb_before"], found["ledger"]
+    per = [
+        f"{trials:,} trials in {found['slots']} slots: {found['finished']:,} finished, {found['pruned']:,} pruned, "
+        f"{found['lost_workers']} workers died",
+        f"seconds a trial: {found['fit_seconds'] / trials:.4f}; of the driver's loop thread "
+        f"{found['main_thread_cpu_seconds'] / trials:.4f} (processor), in our hooks "
+        f"{found['hooks_seconds'] / trials:.4f} (clock)",
+        f"the writer then took {found['writer_seconds_after']:.1f} s more",
+        "ms from end to end by quarter: " + " ".join(f"{one:.1f}" for one in found["quarters"]),
+        f"memory: {found['mb_before']:.0f} → {found['mb_after']:.0f} MB, {1000 * grown / trials:.1f} KB a trial",
+        f"ledger: {ledger['segments']:,} segments, {ledger['bytes'] / 1e6:.1f} MB, {ledger['on_disk'] / 1e6:.1f} on disk",
+        f"watcher late by {found['watcher_late_seconds']:.2f} s at the most; longest stalls:",
+        *(f"  {one['seconds']:.2f} s after {one['calls']:,} beats: {one['where']}" for one in found["stalls"]),
+    ]
+    clocks = table(
+        ("call", "calls", "s", "longest, s", "ms a call by quarter"),
+        [
+            (name, f"{one['calls']:,}", f"{one['seconds']:.1f}", f"{one['longest']:.3f}",
+             " ".join(f"{value:.2f}" for value in one["quarters"]))
+            for name, one in found["clocks"].items()
+        ],
+    )  # fmt: skip
+    phases = list(dict.fromkeys(name for one in resumed for name in one["phases"]))
+    rows = [
+        (f"{one['trials']:,}", f"{one['seconds']:.2f}", *(f"{one['phases'].get(name, 0.0):.2f}" for name in phases))
+        for one in resumed
+    ]
+    return [*per, clocks, table(("resume at", "s in all", *phases), rows)] if rows else [*per, clocks]
 
 
 def main() -> None:
-    """Prints the table and writes ``benchmarks/scale.json``."""
+    """Prints the tables and writes ``benchmarks/scale.json``."""
     parser = parser_of(__doc__)
-    parser.add_argument("--sizes", default="1,10,100,1000,5000", help="numbers of trials")
-    parser.add_argument("--no-mlflow", action="store_true", help="without the MLflow writer")
-    parser.add_argument("--profile", type=Path, help="write the cProfile of the largest size's driver there")
-    parser.add_argument("--trace", action="store_true", help="which lines' memory grows, by tracemalloc (slow)")
+    parser.add_argument("--trials", default="500,1000,2000,5000", help="the largest is run, all are resumed")
+    parser.add_argument("--nodes", type=int, default=8)
+    parser.add_argument("--slots-a-node", type=int, default=4)
+    parser.add_argument("--sampler", choices=("tpe", "random"), default="tpe")
+    parser.add_argument("--scheduler", choices=("none", "asha", "median"), default="asha")
+    parser.add_argument("--no-writer", action="store_true", help="without the MLflow writer")
+    parser.add_argument("--profile", type=Path, help="write the cProfile of the driver there")
+    parser.add_argument("--keep", type=Path, help="copy the sweep's folder there")
     parser.add_argument("--alone", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.alone:
         job = json.loads(asked.alone)
-        profile = Path(job["profile"]) if job["profile"] else None
-        done = measure(job["trials"], Path(job["folder"]), job["uri"], profile, job["trace"])
+        done = (resume if "wanted" in job else run)(job)
         (Path(job["folder"]) / "measured.json").write_text(json.dumps(done))
         return
-    sizes = [int(size) for size in asked.sizes.split(",")]
-    found: list[dict[str, Any]] = []
+    sizes = sorted(int(size) for size in asked.trials.split(","))
     with workshop() as shop:
+        folder = shop.sub("run")
+        job = {
+            "trials": sizes[-1],
+            "slots": asked.nodes * asked.slots_a_node,
+            "sampler": asked.sampler,
+            "scheduler": asked.scheduler,
+            "folder": str(folder),
+            "sweep": str(folder / "runs" / "scale"),
+            "uri": None if asked.no_writer else shop.database(folder),
+            "profile": str(asked.profile.absolute()) if asked.profile else None,
+        }
+        found = _alone(shop, job)
+        show(*report(found, []))
+        if asked.keep:
+            shutil.copytree(folder, asked.keep, dirs_exist_ok=True)
+        resumed = []
         for size in sizes:
-            folder = shop.sub(str(size))
-            job = {
-                "trials": size,
-                "folder": str(folder),
-                "uri": None if asked.no_mlflow else shop.database(folder),
-                "profile": str(asked.profile.absolute()) if asked.profile and size == max(sizes) else None,
-                "trace": asked.trace,
-            }
-            shop.timed([sys.executable, "-m", "benchmarks.scale", "--alone", json.dumps(job)], folder)
-            found.append(json.loads((folder / "measured.json").read_text()))
-    made = costs(found)
-    rows = [
-        (
-            f"{one['trials']:,}",
-            f"{one['fit_seconds']:.1f}",
-            f"{one['writer_seconds_after']:.1f}",
-            f"{cost['seconds_a_trial']:.3f}",
-            _or_dash(cost["seconds_more"], 3),
-            " ".join(f"{value:.0f}" for value in one["quarters"]),
-            f"{one['mb_before']:.0f} → {one['mb_after']:.0f}",
-            f"{cost['mb_a_trial']:.3f}",
-            _or_dash(cost["mb_more"], 3),
-        )
-        for one, cost in zip(found, made, strict=True)
-    ]
-    columns = ("trials", "fit, s", "writer after, s", "s a trial", "s one more", "ms a trial by quarter", "RSS, MB",
-               "MB a trial", "MB one more")  # fmt: skip
-    words = {True: "flat", False: "not flat", None: "not told by these sizes"}
-    said = {name: words[flat] for name, flat in verdicts(made).items()}
-    show(
-        table(columns, rows),
-        f"one trial more, from 100 on: seconds {said['seconds']}, memory {said['memory']} (within {FLAT} times)",
-        *(line for one in found for line in one["grown"]),
-    )
-    result = {"mlflow": not asked.no_mlflow, "sizes": found, "costs": made, "flat": verdicts(made)}
-    save(__file__, result, asked.output)
+            part = shop.sub(f"resume-{size}")
+            cut(folder / "runs" / "scale", part / "runs" / "scale", size, job["slots"])
+            more = {**job, "trials": size, "wanted": size + job["slots"], "folder": str(part)}
+            resumed.append(_alone(shop, {**more, "sweep": str(part / "runs" / "scale")}))
+    show(*report(found, resumed))
+    asked_for = {name: job[name] for name in ("slots", "sampler", "scheduler")}
+    save(__file__, {**asked_for, "writer": not asked.no_writer, "sweep": found, "resume": resumed}, asked.output)
 
 
-def _or_dash(value: float | None, digits: int) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
+def _alone(shop: Workshop, job: Mapping[str, Any]) -> dict[str, Any]:
+    folder = Path(job["folder"])
+    shop.timed([sys.executable, "-m", "benchmarks.scale", "--alone", json.dumps(job)], folder)
+    measured: dict[str, Any] = json.loads((folder / "measured.json").read_text())
+    return measured
 
 
 if __name__ == "__main__":

@@ -454,6 +454,37 @@ def status(
 
 
 @app.command()
+def doctor(
+    file: Annotated[Path | None, typer.Argument(help="A search-space file, to look for what it needs.")] = None,
+    address: Annotated[str | None, typer.Option(help="Ray cluster to look at; else this machine alone.")] = None,
+    sets: Sets = None,
+    recipe: Recipe = None,
+    storage: Storage = None,
+    tracking_uri: TrackingUri = None,
+    insecure: Insecure = False,
+    as_json: AsJson = False,
+) -> None:
+    """Ask every node whether a sweep can run: versions, data, storage, GPU, token, tracking server.
+
+    Example: wsl-sweep doctor search_spaces/alpha.yaml --address auto --storage /shared/runs
+    """
+    from wsl_sweep.app import RunOptions
+    from wsl_sweep.app.doctor import doctor_table, examine
+
+    options = RunOptions(storage, tracking_uri, address, insecure)
+    with _only_json(as_json):
+        report = examine(file, _command_line(sets, recipe, None, None, None), options)
+    if as_json:
+        print(report.to_json())
+    else:
+        from wsl_sweep.show import wide_console
+
+        wide_console().print(doctor_table(report))
+    if not report.ok:
+        raise typer.Exit(2)
+
+
+@app.command()
 def logs(
     trial: Annotated[str, typer.Argument(help="A trial's id, or how it begins.", show_default=False)],
     storage: Storage = None,

@@ -23,6 +23,9 @@ from urllib.parse import urlsplit
 from wsl_sweep.errors import StorageError, WslSweepError
 from wsl_sweep.files import sync_folder, write_whole
 
+READS = 10
+"""How often a file of an object store is read again that changed meanwhile."""
+
 CLAIM_SECONDS = 60.0
 """A claim on a file of an object store counts so long: its maker may have died."""
 
@@ -246,9 +249,19 @@ class ObjectPlace(Place):
         return ObjectPlace(self._system, self._path / name, f"{self._url}/{name}")
 
     def read_bytes(self) -> bytes:
-        with _storing(self, "read"), self._system.open_input_stream(str(self._path)) as stream:
-            content: bytes = stream.read()
-        return content
+        with _storing(self, "read"):
+            for again in reversed(range(READS)):
+                # Its size is asked for before its content: a file that is written anew in between is read again.
+                try:
+                    with self._system.open_input_stream(str(self._path)) as stream:
+                        content: bytes = stream.read()
+                except OSError:
+                    if not again or not self.exists():
+                        raise
+                    continue
+                if self._system.get_file_info(str(self._path)).size in (None, len(content)):
+                    return content
+        raise StorageError(f"cannot read {self}: it is written anew all the time")
 
     def write(self, content: bytes, *, lasting: bool = True) -> None:
         with _storing(self), self._system.open_output_stream(str(self._path)) as stream:
@@ -269,7 +282,7 @@ class ObjectPlace(Place):
             claim.write(b"")
             try:
                 give_up = time.monotonic() + CLAIM_SECONDS
-                while others := self._claims() - {own}:
+                while others := self._claims_beside(own):
                     if self.exists() or own > min(others):
                         return False
                     if time.monotonic() > give_up:
@@ -282,9 +295,12 @@ class ObjectPlace(Place):
             finally:
                 claim.delete()
 
-    def _claims(self) -> set[str]:
+    def _claims_beside(self, own: str) -> list[str]:
+        """The other claims that count: by the store's clock not much older than one's own."""
         prefix = f".{self.name}.claim-"
-        return {name for name in self._listed(self._path.parent) if name.startswith(prefix)}
+        made = {info.base_name: info.mtime_ns or 0 for info in self._infos(self._path.parent)}
+        oldest = made.get(own, 0) - CLAIM_SECONDS * 1e9
+        return [name for name, when in made.items() if name.startswith(prefix) and name != own and when >= oldest]
 
     def exists(self) -> bool:
         from pyarrow.fs import FileType
@@ -293,14 +309,13 @@ class ObjectPlace(Place):
             return bool(self._system.get_file_info(str(self._path)).type != FileType.NotFound)
 
     def names(self) -> list[str]:
-        return sorted(name for name in self._listed(self._path) if not name.startswith("."))
+        return sorted(info.base_name for info in self._infos(self._path) if not info.base_name.startswith("."))
 
-    def _listed(self, path: PurePosixPath) -> list[str]:
+    def _infos(self, path: PurePosixPath) -> list[Any]:
         from pyarrow.fs import FileSelector
 
         with _storing(self, "read"):
-            found = self._system.get_file_info(FileSelector(str(path), allow_not_found=True))
-        return [info.base_name for info in found]
+            return list(self._system.get_file_info(FileSelector(str(path), allow_not_found=True)))
 
     def delete(self) -> None:
         from pyarrow.fs import FileType

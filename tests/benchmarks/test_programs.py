@@ -38,6 +38,6 @@ def test_every_program_at_its_smallest_size(tmp_path: Path) -> None:
     assert len(start["cycles"]["ours"]) == len(start["cycles"]["naive"]) == 2
     writer = run("writer", tmp_path / "writer.json", "--epochs", "10", "--trials", "2", "--rounds", "1")
     assert len(writer["ways"]) == 4
-    scale = run("scale", tmp_path / "scale.json", "--sizes", "1,3")
-    assert [one["trials"] for one in scale["sizes"]] == [1, 3]
-    assert scale["sizes"][1]["mb_after"] > 0
+    scale = run("scale", tmp_path / "scale.json", "--trials", "3,6", "--nodes", "1", "--slots-a-node", "2")
+    assert [one["trials"] for one in scale["resume"]] == [3, 6]
+    assert scale["sweep"]["finished"] + scale["sweep"]["pruned"] == 6

@@ -53,7 +53,8 @@ def doctor(tmp_path: Path) -> Doctor:
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
-        report: dict[str, Any] = json.loads(done.stdout[done.stdout.index("\n{") :])
+        report: dict[str, Any]
+        report, _ = json.JSONDecoder().raw_decode(done.stdout, done.stdout.index("\n{") + 1)
         return report
 
     return ask

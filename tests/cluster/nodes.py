@@ -175,7 +175,7 @@ class RayCluster:
                 start_new_session=True,
             )
         wait_for(lambda: self._started(node.name), START_SECONDS, f"node {node.name}", lambda: self.log(node.name))
-        told = re.search(r"Local node IP: (?:\x1b\[\d+m)*([\d.]+)", self.log(node.name))
+        told = re.search(r"Local node IP: ([\d.]+)", re.sub(r"\x1b\[\d+m", "", self.log(node.name)))
         self.addresses[node.name] = told[1] if told else ip  # the head is known by the machine's own address
 
     def _started(self, name: str) -> bool:

@@ -45,7 +45,7 @@ def begun(folder: Path) -> Searched:
     rows: list[float] = []
     problems: list[BaseException] = []
     hands = Hands(rows=[lambda _, __, new: rows.extend(row["epoch"] for row in new)])
-    searcher = _TuneSearcher(conductor, hands, lambda task: json.dumps(task.to_json()), None, lambda: 8, problems)
+    searcher = _TuneSearcher(conductor, hands, lambda task: json.dumps(task.to_json()), lambda: 8, problems)
     assert "task" in searcher.suggest("one")
     conductor.started(searcher.keys["one"])
     return Searched(conductor, searcher, rows, problems)

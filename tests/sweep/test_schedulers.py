@@ -53,10 +53,10 @@ EPOCHS = 12
 
 
 class RayTrial:
-    """What a scheduler knows of a trial."""
+    """One of Ray's trials: an attempt at one of ours."""
 
-    def __init__(self, number: int) -> None:
-        self.trial_id = f"trial {number}"
+    def __init__(self, number: int, attempt: int = 1) -> None:
+        self.trial_id, self.key = f"ray {number}-{attempt}", f"trial {number}"
 
 
 class Arm:
@@ -68,6 +68,7 @@ class Arm:
         self.all = ArmScheduler(
             lambda: build_scheduler(self.section, METRIC, "max", EPOCHS),
             lambda trial: "arm",
+            lambda trial: trial.key,
             lambda trial, result: self.stopped.append(trial),
         )
 
@@ -121,8 +122,8 @@ def test_decisions_are_those_of_a_scheduler_that_hears_of_every_epoch(name: str,
     slow, quick = Arm(name), Arm(name)
     running = {RayTrial(number): 1 for number in range(10)}
     curves = {trial: [chance.random() for _ in range(EPOCHS)] for trial in running}
-    for arm in (slow, quick):
-        np.random.seed(seed)  # Ray draws each trial's bracket
+    for place, arm in enumerate((slow, quick)):
+        np.random.seed(place)  # a trial's bracket is drawn by its id, whatever the process drew before
         for trial in running:
             arm.add(trial)
     decided = 0
@@ -143,3 +144,76 @@ def test_decisions_are_those_of_a_scheduler_that_hears_of_every_epoch(name: str,
             del running[trial]
     assert decided > 0
     assert slow.stopped == quick.stopped
+
+
+# --- another driver, another attempt -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["median", "asha", "hyperband"])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_scheduler_that_is_told_again_decides_as_one_that_was_never_gone(name: str, seed: int) -> None:
+    chance = random.Random(seed)
+    curves = [[chance.random() for _ in range(EPOCHS)] for _ in range(14)]
+    stops: dict[int, int] = {}
+    whole = Arm(name)
+    for number in range(8):  # before the driver died
+        trial = RayTrial(number)
+        whole.add(trial)
+        for epoch in range(1, EPOCHS + 1):
+            if whole.hear(trial, epoch, [curves[number][epoch - 1]]) == TrialScheduler.STOP:
+                stops[number] = epoch
+                break
+    again = Arm(name)
+    np.random.seed(seed)
+    for number in range(8):
+        rows = [{"epoch": e, METRIC: curves[number][e - 1]} for e in range(1, stops.get(number, EPOCHS) + 1)]
+        again.all.recall("arm", f"trial {number}", rows)
+    assert again.stopped == []  # what is decided again was acted upon then
+    decisions: list[list[tuple[int, int, str]]] = [[], []]
+    for decided, arm in zip(decisions, (whole, again), strict=True):
+        for number in range(8, 14):
+            trial = RayTrial(number)
+            arm.add(trial)
+            for epoch in range(1, EPOCHS + 1):
+                word = arm.hear(trial, epoch, [curves[number][epoch - 1]])
+                decided.append((number, epoch, word))
+                if word == TrialScheduler.STOP:
+                    break
+    assert decisions[0] == decisions[1]
+    assert any(word == TrialScheduler.STOP for _, _, word in decisions[0])
+
+
+def _recorded(arm: Arm) -> list[dict[Any, float]]:
+    scheduler = arm.all._of_arm("arm")
+    assert isinstance(scheduler, AsyncHyperBandScheduler)
+    return [dict(recorded) for bracket in scheduler._brackets for _, recorded in bracket._rungs]
+
+
+def test_rows_that_another_attempt_repeats_are_not_heard_twice() -> None:
+    arm, first, second = Arm("asha"), RayTrial(1), RayTrial(1, attempt=2)
+    arm.add(first)
+    assert arm.hear(first, 1, [0.5, 0.6]) == TrialScheduler.CONTINUE
+    before = _recorded(arm)
+    arm.all.on_trial_error(None, first)
+    arm.add(second)
+    assert arm.hear(second, 1, [0.1, 0.1]) == TrialScheduler.CONTINUE  # epochs that were heard of
+    assert _recorded(arm) == before
+    assert arm.hear(second, 3, [0.7, 0.8]) == TrialScheduler.CONTINUE
+    assert _recorded(arm) != before
+    assert {key for rung in _recorded(arm) for key in rung} == {"trial 1"}
+
+
+def test_no_arm_hears_of_another_arms_trials() -> None:
+    section = SchedulerSection(name="asha", grace_epochs=1, reduction_factor=2)
+    both = ArmScheduler(
+        lambda: build_scheduler(section, METRIC, "max", EPOCHS),
+        lambda trial: {"trial 8": "other"}.get(trial.key, "arm"),
+        lambda trial: trial.key,
+        lambda trial, result: None,
+    )
+    for number in range(8):
+        both.recall("arm", f"trial {number}", [{"epoch": 1, METRIC: 0.9}])
+    rows = json.dumps([{"epoch": 1, METRIC: 0.1}])
+    for number, word in ((8, TrialScheduler.CONTINUE), (9, TrialScheduler.STOP)):
+        both.on_trial_add(None, RayTrial(number))
+        assert both.on_trial_result(None, RayTrial(number), {"rows": rows}) == word

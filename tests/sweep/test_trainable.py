@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.sweep.fakes import spec_of
+from wsl_sweep.errors import StorageError
 from wsl_sweep.spec.plan import Trial, ablation_cells
-from wsl_sweep.sweep.trainable import run_task
+from wsl_sweep.storage import DiskPlace, place
+from wsl_sweep.sweep.elsewhere import Elsewhere, outcome_in
+from wsl_sweep.sweep.trainable import Look, run_task
 
 QUICK = "run: {recipe: digits, schedule: {epochs: 2}, teacher: {model: convnet_4, schedule: {epochs: 1}}}\n"
 
@@ -23,12 +27,16 @@ def trial_of(*sets: str) -> Trial:
 def task_of(folder: Path, trial: Trial, kind: str = "train") -> dict[str, Any]:
     """As the runner sends it; every epoch is reported."""
     task = {"kind": kind, "key": "k", "attempt": 1, "trials": [trial.to_json()], "storage": str(folder)}
+    task |= {"sweep_uuid": "u", "elsewhere": [], "scheduled": False, "teachers": None}
+    task |= {"checkpoints": {"epochs": 1, "minutes": None, "keep_all": False}}
     return {**task, "bank": {}, "gpu": 0.0, "metrics": ["validation/accuracy"], "report_seconds": 0.0, "rungs": []}
 
 
-def do(folder: Path, trial: Trial, kind: str = "train", **extra: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def do(
+    folder: Path, trial: Trial, kind: str = "train", look: Look = lambda: None, **extra: Any
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     reports: list[dict[str, Any]] = []
-    run_task({**task_of(folder, trial, kind), **extra}, reports.append)
+    run_task({**task_of(folder, trial, kind), **extra}, reports.append, look)
     return reports, json.loads(reports[-1]["outcome"])
 
 
@@ -55,7 +63,12 @@ def test_everything_is_on_disk_before_the_last_report(tmp_path: Path) -> None:
         seen.append({str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()})
 
     run_task(task, report)
-    assert {"student.safetensors", "validation_logits.safetensors", "attempt-3/rows.json"} <= seen[-1]
+    assert {
+        "student.safetensors",
+        "validation_logits.safetensors",
+        "attempt-3/rows.json",
+        "attempt-3/outcome.json",
+    } <= seen[-1]
     assert not [name for name in seen[-1] if name.startswith("test_logits")]
     assert "student.safetensors" not in seen[0]
 
@@ -234,3 +247,227 @@ def test_a_bank_that_cannot_be_had_is_noted_and_the_trial_goes_on(
     (note,) = outcome["teacher"]["notes"]
     assert "the logit bank cannot be used" in note
     assert str(tmp_path / "bank") in note
+
+
+# --- stopped, and gone on --------------------------------------------------------------------------------------------
+
+
+def after(calls: int, reason: str = "the sweep was stopped by SIGTERM") -> Look:
+    """A look that finds a raised flag from its ``calls``-th call on."""
+    seen = [0]
+
+    def look() -> str | None:
+        seen[0] += 1
+        return reason if seen[0] >= calls else None
+
+    return look
+
+
+def numbers_of(rows: list[dict[str, float]]) -> list[dict[str, float]]:
+    return [{name: value for name, value in row.items() if name not in ("train/seconds", "timestamp")} for row in rows]
+
+
+def rows_in(folder: Path, trial: Trial, attempt: int) -> list[dict[str, float]]:
+    kept = folder / "trials" / trial.trial_id / f"attempt-{attempt}" / "rows.json"
+    rows: list[dict[str, float]] = json.loads(kept.read_text())
+    return rows
+
+
+@pytest.mark.parametrize("calls", [5, 12, 18])
+def test_a_stopped_trial_goes_on_to_the_bits_of_an_undisturbed_one(tmp_path: Path, calls: int) -> None:
+    trial = trial_of("schedule.epochs=4")
+    _, whole = do(tmp_path / "whole", trial)
+    folder = tmp_path / "trials" / trial.trial_id
+    reports, stopped = do(tmp_path, trial, look=after(calls))
+    assert stopped["status"] == "killed"
+    assert stopped["error"] == "the sweep was stopped by SIGTERM"
+    assert not (folder / "student.safetensors").exists()
+    assert outcome_in(place(folder), 1) is None
+    heard = sum(len(json.loads(report.get("rows", "[]"))) for report in reports)
+    assert heard < 4
+    reports, outcome = do(tmp_path, trial, attempt=2)
+    assert outcome["status"] == "finished"
+    assert "goes on after epoch" in (folder / "log.txt").read_text() or heard == 0
+    assert without_times(outcome) == without_times(whole)
+    assert epochs_in(reports)[-1][-1] == 4
+    assert [epoch for epochs in epochs_in(reports) for epoch in epochs] == [1, 2, 3, 4]
+    assert numbers_of(rows_in(tmp_path, trial, 2)) == numbers_of(rows_in(tmp_path / "whole", trial, 1))
+    name = "student.safetensors"
+    assert (folder / name).read_bytes() == (tmp_path / "whole/trials" / trial.trial_id / name).read_bytes()
+
+
+def test_a_flag_that_is_raised_before_the_start_costs_no_training(tmp_path: Path) -> None:
+    reports, outcome = do(tmp_path, trial_of(), look=lambda: "not wanted")
+    assert (outcome["status"], outcome["error"]) == ("killed", "not wanted")
+    assert len(reports) == 1
+
+
+def test_a_stopped_evaluation_and_a_stopped_teacher_are_killed_not_failed(tmp_path: Path) -> None:
+    trial = trial_of("teacher.seed=77")
+    do(tmp_path, trial_of())
+    assert do(tmp_path, trial_of(), "evaluate", look=lambda: "stop")[1]["status"] == "killed"
+    assert do(tmp_path, trial, "teacher", look=after(3))[1]["status"] == "killed"
+
+
+def test_a_finished_trial_leaves_its_last_word_and_no_checkpoints(tmp_path: Path) -> None:
+    trial = trial_of()
+    _, outcome = do(tmp_path, trial)
+    attempt = tmp_path / "trials" / trial.trial_id / "attempt-1"
+    left = outcome_in(place(attempt.parent), 1)
+    assert left is not None
+    assert {key: left[key] for key in ("status", "epochs", "metrics", "fingerprint")} == {
+        key: outcome[key] for key in ("status", "epochs", "metrics", "fingerprint")
+    }
+    assert sorted(path.name for path in attempt.iterdir()) == ["outcome.json", "rows.json"]
+    kept = {"epochs": 1, "minutes": None, "keep_all": True}
+    do(tmp_path / "all", trial, checkpoints=kept)
+    names = {path.name for path in (tmp_path / "all" / "trials" / trial.trial_id / "attempt-1").iterdir()}
+    assert {"epoch-1", "epoch-2"} <= names
+
+
+def test_a_failed_trial_leaves_its_last_word(tmp_path: Path) -> None:
+    trial = trial_of("optimizer.lr=1e20")
+    _, outcome = do(tmp_path, trial)
+    left = outcome_in(place(tmp_path / "trials" / trial.trial_id), 1)
+    assert left is not None
+    assert (left["status"], left["error"]) == ("failed", outcome["error"])
+
+
+def test_a_worker_that_was_given_up_for_lost_leaves_no_student(tmp_path: Path) -> None:
+    trial = trial_of()
+    (tmp_path / "trials" / trial.trial_id / "attempt-2").mkdir(parents=True)
+    _, outcome = do(tmp_path, trial)
+    assert outcome["status"] == "failed"
+    assert "attempt 1 was given up" in outcome["error"]
+    assert not (tmp_path / "trials" / trial.trial_id / "student.safetensors").exists()
+
+
+def test_where_any_report_may_be_the_last_its_rows_are_kept_before_it(tmp_path: Path) -> None:
+    trial = trial_of("schedule.epochs=3")
+    kept: list[int] = []
+
+    def report(values: dict[str, Any]) -> None:
+        kept.append(len(rows_in(tmp_path, trial, 1)))
+
+    run_task({**task_of(tmp_path, trial), "scheduled": True}, report)
+    assert kept == [1, 2, 3]
+
+
+# --- what a sweep rests on --------------------------------------------------------------------------------------------
+
+
+def test_a_storage_that_is_no_folder_any_more_is_gone(tmp_path: Path) -> None:
+    (tmp_path / "trials").write_text("")
+    _, outcome = do(tmp_path, trial_of())
+    assert outcome["status"] == "gone"
+    assert "cannot write" in outcome["error"]
+
+
+def test_an_attempt_that_cannot_be_written_is_gone(tmp_path: Path) -> None:
+    trial = trial_of()
+    (tmp_path / "trials" / trial.trial_id).mkdir(parents=True)
+    (tmp_path / "trials" / trial.trial_id / "attempt-1").write_text("")
+    _, outcome = do(tmp_path, trial)
+    assert outcome["status"] == "gone"
+
+
+@pytest.mark.parametrize("file", ["config.json", "manifest.json", "rows.json", "student.safetensors", "outcome.json"])
+def test_a_disk_that_is_full_at_any_file_is_gone_not_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    write = DiskPlace.write
+
+    def full(self: DiskPlace, content: bytes, *, lasting: bool = True) -> None:
+        if self.name == file:
+            raise StorageError(f"cannot write {self}: No space left on device")
+        write(self, content, lasting=lasting)
+
+    monkeypatch.setattr(DiskPlace, "write", full)
+    _, outcome = do(tmp_path, trial_of())
+    assert outcome["status"] == "gone"
+    assert "No space left" in outcome["error"]
+
+
+@pytest.mark.parametrize(
+    ("model", "status"), [("Full", "gone"), ("TooLarge", "out_of_memory"), ("Missing", "failed"), ("Fine", "finished")]
+)
+def test_what_a_users_own_model_raises_means_what_it_is(tmp_path: Path, model: str, status: str) -> None:
+    trial = trial_of(f"student.model=tests.sweep.own_models:{model}")
+    _, outcome = do(tmp_path, trial, report_seconds=NEVER)
+    assert outcome["status"] == status
+    left = outcome_in(place(tmp_path / "trials" / trial.trial_id), 1)
+    assert (left is not None) == (status in ("finished", "failed"))
+
+
+# --- taken over from another sweep ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Path:
+    """The sweep ``other`` beside ``own``, with one finished trial."""
+    do(tmp_path / "other", trial_of())
+    return tmp_path / "other" / "trials" / trial_of().trial_id
+
+
+def found_by(folder: Path, trial: Trial) -> list[dict[str, Any]]:
+    return [one.to_json() for one in Elsewhere(place(folder), "own").find(trial.trial_id)]
+
+
+def test_the_same_trial_of_another_sweep_is_not_trained_again(
+    tmp_path: Path, other: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from wsl_sweep.training import TrialTraining
+
+    def never(_: TrialTraining) -> Iterator[dict[str, float]]:
+        raise AssertionError("it was trained")
+
+    monkeypatch.setattr(TrialTraining, "__iter__", never)
+    trial = trial_of()
+    reports, outcome = do(tmp_path / "own", trial, elsewhere=found_by(tmp_path, trial))
+    assert outcome["status"] == "finished"
+    assert outcome["taken_over"] == {"sweep": "other", "attempt": 1}
+    assert outcome["metrics"] == json.loads((other / "attempt-1" / "outcome.json").read_text())["metrics"]
+    assert epochs_in(reports) == [[1, 2]]
+    for name in ("student.safetensors", "validation_logits.safetensors", "attempt-1/rows.json"):
+        assert (tmp_path / "own/trials" / trial.trial_id / name).is_file()
+    own = tmp_path / "own/trials" / trial.trial_id / "student.safetensors"
+    assert own.read_bytes() == (other / "student.safetensors").read_bytes()
+    assert rows_in(tmp_path / "own", trial, 1) == rows_in(tmp_path / "other", trial, 1)
+
+
+def damaged(other: Path, how: str) -> None:
+    outcome, rows = other / "attempt-1" / "outcome.json", other / "attempt-1" / "rows.json"
+    content = json.loads(outcome.read_text())
+    match how:
+        case "fingerprint":
+            content["fingerprint"]["torch"] = "0.0"
+            outcome.write_text(json.dumps(content))
+        case "torn rows":
+            rows.write_bytes(rows.read_bytes()[:100])
+        case "fewer rows":
+            rows.write_text(json.dumps(json.loads(rows.read_text())[:1]))
+        case "other metrics":
+            content["metrics"]["validation/accuracy"] = 1.0
+            outcome.write_text(json.dumps(content))
+        case "no student":
+            (other / "student.safetensors").unlink()
+        case "no logits":
+            (other / "validation_logits.safetensors").unlink()
+
+
+@pytest.mark.parametrize("how", ["fingerprint", "torn rows", "fewer rows", "other metrics", "no student", "no logits"])
+def test_what_is_not_the_same_or_not_whole_is_trained(tmp_path: Path, other: Path, how: str) -> None:
+    trial = trial_of()
+    damaged(other, how)
+    _, outcome = do(tmp_path / "own", trial, elsewhere=found_by(tmp_path, trial))
+    assert outcome["status"] == "finished"
+    assert "taken_over" not in outcome
+    assert outcome["metrics"]["validation/accuracy"] != 1.0
+    assert (tmp_path / "own/trials" / trial.trial_id / "student.safetensors").is_file()
+
+
+def test_without_its_student_a_trial_is_taken_over_for_a_search_alone(tmp_path: Path, other: Path) -> None:
+    damaged(other, "no student")
+    trial = replace(trial_of(), stage="search", arm="tuned")
+    _, outcome = do(tmp_path / "own", trial, elsewhere=found_by(tmp_path, trial))
+    assert outcome["taken_over"] == {"sweep": "other", "attempt": 1}

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
 import mlflow
 import pytest
 
+from tests.conftest import REPO
 from tests.tracking.helpers import (
     SWEEP,
     event,
@@ -120,6 +124,37 @@ def test_a_second_time_changes_nothing_and_sends_nothing_of_the_trials(
     assert asked == []
     assert snapshot(tracking) == before
     assert second.run_ids == first.run_ids
+
+
+@pytest.mark.slow
+def test_a_writer_killed_at_any_moment_and_begun_again_leaves_what_an_undisturbed_one_does(new_store: NewStore) -> None:
+    disturbed, undisturbed = new_store("disturbed"), new_store("undisturbed")
+    ledger = sweep_of(map(story, trials(20)))
+    code = f"""
+from tests.tracking.helpers import *
+from wsl_sweep.tracking import MlflowWriter, Tracking
+writer = MlflowWriter(Tracking({disturbed.uri!r}, "exp"), SWEEP)
+writer.start()
+writer.flush(60)
+print("connected", flush=True)
+writer.bring_in_line(sweep_of(map(story, trials(20))), lambda trial_id, attempt: rows(3))
+writer.flush(60)
+print("through", flush=True)
+"""
+    through = []
+    for seconds in (0.0, 0.05, 0.2, 0.33, 0.5, 0.7):
+        process = subprocess.Popen([sys.executable, "-c", code], cwd=REPO, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "connected\n"
+        time.sleep(seconds)
+        process.kill()
+        through.append("through" in process.stdout.read())
+        process.wait()
+    assert not through[2]
+    bring(disturbed, ledger)
+    bring(undisturbed, ledger)
+    assert snapshot(disturbed) == snapshot(undisturbed)
+    assert is_whole(snapshot(disturbed), trials(20))
 
 
 def test_what_a_killed_driver_left_half_done_is_completed(tracking: Tracking) -> None:

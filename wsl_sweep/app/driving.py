@@ -65,6 +65,7 @@ def drive(
         spec,
         ledger,
         device_kind=device_kind,
+        gpu=gpu,
         has_teacher=lambda teacher_id: _has_teacher(teacher_id, teachers),
         elsewhere=lambda trial_id: [] if options.rerun else [one.to_json() for one in elsewhere.find(trial_id)],
     )
@@ -84,7 +85,21 @@ def drive(
             writer.warm_up()
             threading.Thread(target=_import_training, daemon=True).start()  # while Ray's own processes start
             try:
-                _fit(conductor, folder, plan, options, address, lease, gpu, teachers, interrupt, writer, display, logs)
+                _fit(
+                    conductor,
+                    folder,
+                    plan,
+                    options,
+                    address,
+                    lease,
+                    gpu,
+                    teachers,
+                    interrupt,
+                    writer,
+                    tracking,
+                    display,
+                    logs,
+                )
             except BaseException as error:
                 failure = error
                 traceback.print_exc()  # to driver.log
@@ -133,6 +148,7 @@ def _fit(
     teachers: Place | None,
     interrupt: Any,
     writer: Any,
+    tracking: Any,
     display: Any,
     logs: Path,
 ) -> None:
@@ -142,6 +158,8 @@ def _fit(
     spec = conductor.spec
     start_ray(address, log_file=logs / "ray.log", insecure=options.insecure)
     interrupt.install()
+    if address is not None:
+        _examine(spec, folder, plan, options, address, tracking, display)
     slots = room(spec.resources.cpu, gpu, spec.resources.accelerator, address)
     if gpu > 0:
         conductor.settle_accelerator(card_kinds())
@@ -166,6 +184,35 @@ def _fit(
             interrupt=interrupt,
             recall=lambda scheduler: _recall(scheduler, conductor, folder),
         )
+
+
+def _examine(
+    spec: Spec,
+    folder: Place,
+    plan: Mapping[str, Any],
+    options: RunOptions,
+    address: str,
+    tracking: Any,
+    display: Any,
+) -> None:
+    """Asks every node of the cluster whether the sweep can run there. Raises WslSweepError: it cannot."""
+    from wsl_sweep.app.doctor import examine_running
+
+    display.say("asking every node of the cluster whether it can run this")
+    report = examine_running(
+        spec,
+        folder.parent,
+        address,
+        tracking,
+        folders=plan.get("import_folders", ()),
+        insecure=options.insecure,
+    )
+    for check in report.checks:
+        if check.status == "warning":
+            display.say(f"warning: {check.node}: {check.what}: {check.found}; {check.todo}")
+    if not report.ok:
+        told = "".join(f"\n  {one.node}: {one.what}: {one.found}; {one.todo}" for one in report.problems)
+        raise WslSweepError(f"the cluster at {address} cannot run this sweep:{told}")
 
 
 def _recover(conductor: Any, folder: Place) -> None:

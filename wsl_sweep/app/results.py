@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,9 @@ from wsl_sweep.storage import Place
 
 WAIT_SECONDS = 30.0
 """What the end of a sweep waits for MLflow at most."""
+
+PATIENT_SECONDS = 24 * 3600.0
+"""What ``sync`` does, as long as MLflow is not silent for WAIT_SECONDS."""
 
 STUDY = "optuna.log"
 """A copy of the search's studies, for optuna-dashboard; nothing reads it."""
@@ -41,10 +43,11 @@ def finish(
     """
     from wsl_sweep.tracking import redact
 
-    until = time.monotonic() + WAIT_SECONDS
+    wait = PATIENT_SECONDS if patient else WAIT_SECONDS
     (folder / "summary.json").write_json(build_summary(spec, state, uuid=plan["uuid"]))
     say("writing the results to MLflow")
-    reached = _patiently(writer) if patient else writer.flush(WAIT_SECONDS)
+    writer.begin_end(wait, patience=WAIT_SECONDS if patient else None)
+    reached = writer.flush(wait)
     summary = build_summary(spec, state, uuid=plan["uuid"], run_ids=writer.run_ids)
     best = best_student(summary)
     if reached and best is not None and state.status == "finished":
@@ -55,8 +58,7 @@ def finish(
             say(f"the best student could not be logged as an MLflow model: {type(error).__name__}: {first}")
     if reached:
         writer.describe(describe(summary), _parent_metrics(summary))
-    left = WAIT_SECONDS if reached and patient else until - time.monotonic() if reached else 1.0
-    if not writer.close(state.status, max(left, 1.0)):
+    if not writer.close(state.status, wait):
         why = writer.problem or f"no answer in {WAIT_SECONDS:g} s"
         say(
             f"MLflow at {redact(tracking.uri)} did not take everything ({why}; "
@@ -73,19 +75,6 @@ def finish(
     with contextlib.suppress(OSError, StorageError):
         _export_studies(spec, state, folder)
     return summary
-
-
-def _patiently(writer: Any) -> bool:
-    """Waits for MLflow to take everything, for as long as it does not stay silent for WAIT_SECONDS."""
-    silent_since: float | None = None
-    while not writer.flush(1.0):
-        if writer.problem is None:
-            silent_since = None
-        elif silent_since is None:
-            silent_since = time.monotonic()
-        elif time.monotonic() - silent_since > WAIT_SECONDS:
-            return False
-    return True
 
 
 def _export_studies(spec: Spec, state: Any, folder: Place) -> None:

@@ -51,8 +51,8 @@ def bring_in_line(
     writer.start()
     writer.bring_in_line(events, rows_of(folder))
     summary = finish(spec, folder, plan, state, writer, tracking, say, patient=True)
-    if writer.problem is not None:
-        raise SweepError(f"MLflow did not take everything: {writer.problem}")
+    if writer.problem is not None or writer.missing() is not None:
+        raise SweepError(f"MLflow did not take everything: {writer.missing() or writer.problem}")
     return Finished(folder, summary)
 
 

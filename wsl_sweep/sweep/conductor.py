@@ -6,6 +6,9 @@ acts. Its script reads top to bottom; where it has to wait for running trials it
 
 from __future__ import annotations
 
+import contextlib
+import json
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -68,6 +71,7 @@ class Conductor:
         spec: what is asked for.
         ledger: empty, or of the sweep that is resumed.
         device_kind: ``cpu`` or ``cuda``.
+        gpu: GPUs of a trial; by default what the file says.
         has_teacher: whether a teacher of this id is in the store.
         elsewhere: what other sweeps of this storage have of a trial id.
         listeners: hear every event once it is on disk.
@@ -83,6 +87,7 @@ class Conductor:
         ledger: Ledger,
         *,
         device_kind: str = "cpu",
+        gpu: float | None = None,
         has_teacher: Callable[[str], bool] = lambda _: False,
         elsewhere: Callable[[str], Sequence[Mapping[str, Any]]] = lambda _: (),
         listeners: Sequence[Listener] = (),
@@ -94,6 +99,7 @@ class Conductor:
         self.plan = make_plan(spec, device_kind)
         self.expected = sum(self.plan.stages.values())
         self.finished = False
+        self.gpu = gpu if gpu is not None else spec.resources.gpu or 0.0
         self.stopping: str | None = None
         self.halted: str | None = None
         self.unwanted: set[str] = set()
@@ -105,7 +111,7 @@ class Conductor:
         self._studies: dict[str, ArmStudy] = {}
         self._started = time.time()
         self._seconds_before = self.state.seconds_before + self.state.last_session_seconds
-        self._seconds_used = sum(float(s.facts.get("seconds") or 0) for s in self.state.trials.values())
+        self._seconds_used = sum(s.seconds for s in self.state.trials.values())
         self._over_budget: str | None = None
         self._script = self._run()
 
@@ -184,12 +190,17 @@ class Conductor:
             self.ended(key, {"status": "failed", "error": f"{reason}{times}; resources.max_failures is {most}"})
             return
         self.tasks.pop(key)
-        begun = self._begun.pop(key, None)
-        self._seconds_used += time.time() - begun if begun is not None else 0.0
+        seconds = self._seconds_of(key)
+        self._seconds_used += seconds
         self._losses[key] = losses + 1
         if task.kind == "train":
-            self._write("lost", trial_id=key, attempt=task.attempt, error=reason)
+            self._write("lost", trial_id=key, attempt=task.attempt, error=reason, seconds=seconds)
         self._again.append(replace(task, attempt=task.attempt + 1))
+
+    def _seconds_of(self, key: str) -> float:
+        """How long a task has run that ends now without a word of its worker's."""
+        begun = self._begun.pop(key, None)
+        return max(0.0, time.time() - begun) if begun is not None else 0.0
 
     def take_in(self, left: Callable[[TrialState], tuple[int, Mapping[str, Any] | None]]) -> None:
         """What workers still did when the driver that should have heard of it was gone; before the first task.
@@ -204,7 +215,7 @@ class Conductor:
             state.attempt = max(state.attempt, attempt)
             if outcome is not None and attempt == state.attempt:
                 task = Task("train", state.trial.trial_id, (state.trial,), attempt=attempt)
-                self._end_trial(task, {key: value for key, value in outcome.items() if key != "attempt"})
+                self._end_trial(task, _sane(outcome))
 
     def take_up(self, trial: Trial) -> None:
         """A trial of which a damaged ledger knows nothing any more, but whose folder is there."""
@@ -216,7 +227,8 @@ class Conductor:
         for key, task in list(self.tasks.items()):
             self.tasks.pop(key)
             if task.kind == "train" and self.state.trials[key].status == "running":
-                self._end_trial(task, {"status": "killed", "error": self.stopping or "the sweep was stopped"})
+                outcome = {"status": "killed", "error": self.stopping or "the sweep was stopped"}
+                self._end_trial(task, outcome | {"seconds": self._seconds_of(key)})
         for task in self._again:
             if task.kind == "train":
                 trial_id = task.trials[0].trial_id
@@ -405,7 +417,7 @@ class Conductor:
             (trial,),
             attempt=(known.attempt if known else 0) + 1,
             whole_card=known is not None and known.out_of_memory,
-            elsewhere=tuple(self._elsewhere(trial.trial_id)) if known is None else (),
+            elsewhere=tuple(self._elsewhere(trial.trial_id)) if known is None or known.attempt == 0 else (),
         )
         named = teacher_identity(trial.config, trial.part, trial.threads)
         if named is not None and named[0] in self._failed_teachers:
@@ -489,13 +501,12 @@ class Conductor:
             return True
         budget = self.spec.budget
         started = len(self.state.trials)
-        gpu = self.spec.resources.gpu or 0.0
         now = time.time()
         running = sum(now - begun for begun in self._begun.values())
         spent = {
             "trials": (started, budget.trials),
             "hours": ((self._seconds_before + now - self._started) / 3600, budget.hours),
-            "gpu_hours": ((self._seconds_used + running) * gpu / 3600, budget.gpu_hours),
+            "gpu_hours": ((self._seconds_used + running) * self.gpu / 3600, budget.gpu_hours),
         }
         for name, (used, limit) in spent.items():
             if limit is not None and used >= limit:
@@ -513,6 +524,35 @@ class Conductor:
         self.state.apply(entry)
         for listener in self.listeners:
             listener(entry)
+
+
+_WORDS: dict[str, type | tuple[type, ...]] = {
+    "status": str,
+    "error": str,
+    "epochs": int,
+    "seconds": (int, float),
+    "device": str,
+    "metrics": dict,
+    "fingerprint": dict,
+    "teacher": dict,
+    "taken_over": dict,
+}
+
+
+def _sane(outcome: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes sense of an outcome that was read from a file."""
+    found: dict[str, Any] = {}
+    for key, kind in _WORDS.items():
+        value = outcome.get(key)
+        if isinstance(value, dict) and key == "metrics":
+            value = {name: one for name, one in value.items() if isinstance(one, int | float) and math.isfinite(one)}
+        with contextlib.suppress(ValueError, TypeError, RecursionError):
+            json.dumps(value, allow_nan=False)
+            if isinstance(value, kind):
+                found[key] = value
+    if not {"computed", "found"} <= set(found.get("teacher", ())):
+        found.pop("teacher", None)
+    return found
 
 
 def _row(

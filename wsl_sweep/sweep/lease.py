@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import socket
 import threading
@@ -95,7 +96,10 @@ class Lease:
                     f"--watch, or end it by wsl-sweep stop {sweep.name}"
                 )
         lease = cls(folder, number + 1, stale)
-        if not lease._file.create(lease._content()):
+        made = lease._file.create(lease._content())
+        if not made or _newest(folder)[0] != lease._number:
+            if made:
+                lease._file.delete()
             raise WslSweepError(f"another driver has just taken the sweep {sweep.name}; wsl-sweep status shows it")
         if number:
             with contextlib.suppress(WslSweepError):
@@ -130,18 +134,24 @@ class Lease:
         self._thread.join(timeout=RENEW_SECONDS)
         if self.held:
             with contextlib.suppress(WslSweepError, OSError):
-                if _newest(self._folder)[0] == self._number:
+                if self._is_own(*_newest(self._folder)):
                     self._file.write(self._content(released=True))
 
     def _keep(self) -> None:
         while not self._end.wait(RENEW_SECONDS) and self._why is None:
             begun = time.monotonic()
             with contextlib.suppress(WslSweepError, OSError):  # tried again until the lease is over
-                if _newest(self._folder)[0] != self._number:
+                number, content = _newest(self._folder)
+                if self._is_own(number, content):
+                    self._file.write(self._content())
+                    self._until = begun + LEASE_SECONDS
+                elif number >= self._number:
                     self._why = "another driver has taken it over"
                     return
-                self._file.write(self._content())
-                self._until = begun + LEASE_SECONDS
+
+    def _is_own(self, number: int, content: _Content | None) -> bool:
+        """Whether the newest generation is this one; of one that cannot be read its number tells."""
+        return number == self._number and (content or {}).get("owner", self._owner) == self._owner
 
     def _content(self, released: bool = False) -> bytes:
         now = time.time()
@@ -164,7 +174,7 @@ def holder(sweep: Place) -> Holder | None:
     if number == 0 or content is None or content.get("released"):
         return None
     found = _holder(content)
-    if found.alive is False or (found.alive is None and time.time() > float(content.get("expires", 0))):
+    if found.alive is False or (found.alive is None and time.time() > _number(content, "expires")):
         return None
     return found
 
@@ -186,14 +196,20 @@ def _newest(folder: Place) -> tuple[int, _Content | None]:
 
 
 def _holder(content: _Content) -> Holder:
-    host, pid = str(content.get("host", "an unknown machine")), int(content.get("pid") or 0)
+    host, pid = str(content.get("host", "an unknown machine")), int(_number(content, "pid"))
     process = content.get("process")
     alive: bool | None = None
     if isinstance(process, dict) and host == socket.gethostname():
         own = _process(os.getpid())
         if (process.get("boot"), process.get("namespace")) == (own["boot"], own["namespace"]):
             alive = _process(pid) == process
-    return Holder(host, pid, alive, float(content.get("taken") or 0.0))
+    return Holder(host, pid, alive, _number(content, "taken"))
+
+
+def _number(content: _Content, key: str) -> float:
+    """A number in a lease; 0 for what is none."""
+    value = content.get(key)
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) and abs(value) < 1e15 else 0.0
 
 
 def _process(pid: int) -> dict[str, Any]:
@@ -221,7 +237,8 @@ def _process(pid: int) -> dict[str, Any]:
 
 def _renews(folder: Place, number: int, content: _Content, say: Callable[[str], None]) -> bool:
     """Watches a lease that may be another machine's for as long as it takes to tell; True where it is renewed."""
-    if time.time() > float(content.get("expires") or 0) + LONG_PAST:
+    expires = _number(content, "expires")
+    if expires and time.time() > expires + LONG_PAST:
         return False
     say(f"waiting for up to {LEASE_SECONDS:g} s: {_holder(content)} held this sweep, and may still do")
     until = time.monotonic() + LEASE_SECONDS

@@ -107,6 +107,7 @@ class TrialState:
         metrics: of the last epoch; ``test/…`` after the final evaluation.
         error: why it failed, or None.
         facts: fingerprint, seconds and whatever else its last word said.
+        seconds: of all its attempts that ended with a word.
         losses: how often its worker died.
         out_of_memory: whether a GPU was too small for it once.
         unwanted: whether the user stopped this very trial.
@@ -119,6 +120,7 @@ class TrialState:
     metrics: dict[str, float] = field(default_factory=dict)
     error: str | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
     losses: int = 0
     out_of_memory: bool = False
     unwanted: bool = False
@@ -195,6 +197,8 @@ class SweepState:
 
     def _apply_to(self, state: TrialState, kind: str, event: Mapping[str, Any]) -> None:
         attempt = int(event.get("attempt", state.attempt))
+        if kind == "lost" or kind in LAST_WORDS:
+            state.seconds += float(event.get("seconds") or 0.0)
         if kind == "started" and attempt >= state.attempt:
             state.attempt, state.status, state.error, state.unwanted = attempt, "running", None, False
         elif kind == "evaluated":
@@ -218,7 +222,7 @@ def fold(events: Iterable[Mapping[str, Any]]) -> SweepState:
     for event in events:
         try:
             state.apply(event)
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             continue
     return state
 

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from wsl_sweep.errors import WslSweepError
+from wsl_sweep.paths import cache_folder, node_folder
 from wsl_sweep.user_code import find, search_in, source_digest, told
 
 Answer = dict[str, Any]
@@ -104,8 +105,6 @@ def _code_digest() -> str:
 
 def _cache(_: Any) -> Answer:
     """Whether the cache can be written, and the bytes that are free there."""
-    from wsl_sweep.paths import cache_folder
-
     folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     with tempfile.NamedTemporaryFile(dir=folder, prefix=".doctor-") as file:
@@ -146,23 +145,12 @@ def _data(datasets: list[Mapping[str, Any]]) -> Answer:
 
 def _data_set(dataset: Mapping[str, Any]) -> Answer:
     name = str(dataset["name"])
-    root = None if dataset.get("root") is None else expand(str(dataset["root"]))
+    root = None if dataset.get("root") is None else str(node_folder(str(dataset["root"])))
     if name in ("cifar10", "cifar100"):
         return _cifar(name, root)
     if name == "image_folder" and root is not None:
         return _pictures(root)
     return {"found": "comes with scikit-learn"} if root is None else _readable(root)
-
-
-def expand(root: str) -> str:
-    """A folder with the environment's variables filled in; what one of them begins anew, as ``$SCRATCH``, does so.
-
-    Raises WslSweepError: one is not set.
-    """
-    path = str(Path(*(os.path.expandvars(part) for part in Path(root).parts)))
-    if "$" in path and "$" in root:
-        raise WslSweepError(f"{root}: the environment has no such variable here")
-    return path
 
 
 def _pictures(root: str) -> Answer:

@@ -109,8 +109,9 @@ class Outbox:
         waited = time.monotonic() - begun
         if self._left is not None:
             self._left = max(0.0, self._left - waited)
-        if not done.is_set() and self.problem is None:
-            self.problem = f"no answer in {max(1, round(waited))} s"
+        if last and not done.is_set() and self.problem is None:
+            said = "too slow to take it all" if self._answered() > begun else "no answer"
+            self.problem = f"{said} in {max(1, round(waited))} s"
         return done.is_set()
 
     def _waits(self, begun: float, most: float) -> bool:

@@ -233,7 +233,7 @@ class MlflowWriter:
         self._runs.set_variants(run, story.trial)
         self._runs.log_params(run, story.trial)
         rows = _rows_of(story, rows_of)
-        if rows and any(epoch <= rows[-1]["epoch"] for epoch in self._runs.strays(run, rows)):
+        if rows and not run.fresh and any(epoch <= rows[-1]["epoch"] for epoch in self._runs.strays(run, rows)):
             run = self._anew(story)
         self._runs.log_rows(run, rows)
         self._evaluated(story)
