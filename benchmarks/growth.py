@@ -89,7 +89,17 @@ def scheduler_ms(spec: Spec, known: Sequence[tuple[TrialState, Rows]], calls: in
         for state, rows in known:
             scheduler._add(rule, state.trial.trial_id)
             rule._results[_known(state)] += [{**one, "training_iteration": one["epoch"]} for one in rows]
-    return milliseconds(lambda number: scheduler.recall(arm, f"{number:012x}", known[number][1]), calls)
+    return milliseconds(lambda number: _heard(scheduler, arm, f"{number:012x}", known[number][1]), calls)
+
+
+def _heard(scheduler: ArmScheduler, arm: str, trial_id: str, rows: Rows) -> None:
+    """A trial's rows until the scheduler stops it."""
+    rule = scheduler._of_arm(arm)
+    assert rule is not None
+    scheduler._add(rule, trial_id)
+    for one in rows:
+        if scheduler._hear(rule, None, trial_id, one) == "STOP":
+            return
 
 
 def _known(state: TrialState) -> Any:

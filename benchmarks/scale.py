@@ -204,7 +204,8 @@ def report(found: Mapping[str, Any], resumed: Sequence[Mapping[str, Any]]) -> li
         f"the writer then took {found['writer_seconds_after']:.1f} s more",
         "ms from end to end by quarter: " + " ".join(f"{one:.1f}" for one in found["quarters"]),
         f"memory: {found['mb_before']:.0f} → {found['mb_after']:.0f} MB, {1000 * grown / trials:.1f} KB a trial",
-        f"ledger: {ledger['segments']:,} segments, {ledger['bytes'] / 1e6:.1f} MB, {ledger['on_disk'] / 1e6:.1f} on disk",
+        f"ledger: {ledger['segments']:,} segments, {ledger['bytes'] / 1e6:.1f} MB "
+        f"({ledger['on_disk'] / 1e6:.1f} on disk)",
         f"watcher late by {found['watcher_late_seconds']:.2f} s at the most; longest stalls:",
         *(f"  {one['seconds']:.2f} s after {one['calls']:,} beats: {one['where']}" for one in found["stalls"]),
     ]

@@ -149,7 +149,7 @@ def show_plan(seen: Outlook) -> None:
         console.print(
             f"an unfinished sweep of this name has {seen.done} trials done: wsl-sweep resume {seen.spec.name}"
         )
-    for note in (*seen.spec.notes, *seen.bank):
+    for note in (*seen.spec.notes, *seen.bank, *seen.reuse):
         console.print(f"note: {note}", markup=False)
     if seen.seconds is None:
         console.print("how long it takes is not known: no such trial has run on this machine yet")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from wsl_sweep.app.options import RunOptions, settle_resources, storage_folder
+from wsl_sweep.app.reuse import reuse_notes
 from wsl_sweep.app.teaching import bank_notes
 from wsl_sweep.app.world import LocalWorld, import_folders
 from wsl_sweep.image_listing import unchanging
@@ -90,6 +91,7 @@ class Outlook:
         seconds: estimate for all trials, or None where nothing like them ran on this machine.
         slots: trials at once that the estimate supposes.
         bank: what to know of the logit bank.
+        reuse: what other sweeps of the storage have finished already.
     """
 
     spec: Spec
@@ -99,6 +101,7 @@ class Outlook:
     seconds: float | None
     slots: int
     bank: tuple[str, ...] = ()
+    reuse: tuple[str, ...] = ()
 
 
 def teachers_there(plan: Plan) -> dict[str, bool]:
@@ -109,7 +112,7 @@ def teachers_there(plan: Plan) -> dict[str, bool]:
 
 @unchanging()
 def outlook(path: Path, command_line: CommandLine = CommandLine(), options: RunOptions = RunOptions()) -> Outlook:
-    """What ``run`` would do; nothing is started. torch is imported only to try users' own models and methods."""
+    """What ``run`` would do; nothing is started. torch is imported only where something has to be tried or compared."""
     world = LocalWorld(import_folders(path))
     spec = load_spec(path, command_line, world)
     about_bank = tuple(bank_notes(spec, world, options.bank))
@@ -117,6 +120,7 @@ def outlook(path: Path, command_line: CommandLine = CommandLine(), options: RunO
     plan = make_plan(spec, device_kind)
     there = teachers_there(plan)
     folder = storage_folder(options.storage) / spec.name
+    reuse = () if options.rerun else tuple(reuse_notes(spec, storage_folder(options.storage), device_kind))
     done = None
     if (folder / "plan.json").exists():
         state = fold(Ledger(folder / "ledger").events())
@@ -129,6 +133,6 @@ def outlook(path: Path, command_line: CommandLine = CommandLine(), options: RunO
         example = plan.examples.get(stage)
         each = times.get(_time_key(example.config, example.threads)) if example else None
         if each is None or example is None:
-            return Outlook(spec, plan, there, done, None, slots, about_bank)
+            return Outlook(spec, plan, there, done, None, slots, about_bank, reuse)
         seconds += each * example.epochs * count / slots
-    return Outlook(spec, plan, there, done, STARTUP_SECONDS + seconds, slots, about_bank)
+    return Outlook(spec, plan, there, done, STARTUP_SECONDS + seconds, slots, about_bank, reuse)
