@@ -145,6 +145,10 @@ class SweepDisplay:
                 self._done += 1
                 self._fresh.append((event["time"], event["time"] - begun))
             self._ended(trial_id, event)
+        elif kind == "lost":
+            self._started.pop(trial_id, None)
+            self._epochs.pop(trial_id, None)
+            self.say(f"{trial_id}: {redact(str(event.get('error')))}; it goes on as another attempt")
         elif kind == "evaluated":
             self.stage = "final evaluation on the test set"
         elif kind == "note":

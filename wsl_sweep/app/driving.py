@@ -14,7 +14,7 @@ from wsl_sweep.app.options import Finished, RunOptions, settle_resources, with_s
 from wsl_sweep.app.planning import teachers_there
 from wsl_sweep.app.results import finish
 from wsl_sweep.app.syncing import left_by_workers, make_writer, rows_of
-from wsl_sweep.errors import SweepError, WslSweepError
+from wsl_sweep.errors import StorageError, SweepError, WslSweepError
 from wsl_sweep.paths import cache_folder
 from wsl_sweep.spec.plan import Plan, Trial
 from wsl_sweep.spec.spec import Spec
@@ -106,12 +106,16 @@ def drive(
             if failure is not None and fresh and not conductor.state.trials:
                 writer.close("stopped", 5.0)
                 raise _told(failure, folder, _kept_log(logs, folder))  # nothing has begun: nothing else stays
-            _last_word(conductor, failure, lease)
             if isinstance(failure, KeyboardInterrupt) and interrupt.signum is not None:
                 failure = None
             stop_ray()
-            lease.check()
-            summary = finish(spec, folder, plan, conductor.state, writer, tracking, display.say)
+            try:
+                lease.check()
+                _last_word(conductor, failure)
+                summary = finish(spec, folder, plan, conductor.state, writer, tracking, display.say)
+            except WslSweepError:
+                if failure is None and conductor.halted is None:
+                    raise  # else the first reason is told: the disk is full, say
     finally:
         stop_ray()
         interrupt.restore()
@@ -124,10 +128,7 @@ def drive(
     if failure is not None:
         raise _told(failure, folder, logs / "driver.log", resumable=True)
     if conductor.halted is not None:
-        raise SweepError(
-            f"the sweep {folder.name} has stopped: {conductor.halted}\n"
-            f"  when that is mended: wsl-sweep resume {with_storage(folder.name, folder)}"
-        )
+        raise SweepError(_mended(f"the sweep {folder.name} has stopped: {conductor.halted}", folder))
     if summary["status"] == "failed":
         reasons = sorted({str(trial["error"]) for trial in summary["trials"] if trial["error"]})
         raise SweepError(
@@ -237,19 +238,13 @@ def _recall(scheduler: Any, conductor: Any, folder: Place) -> None:
             scheduler.recall(state.trial.arm, state.trial.trial_id, rows(state.trial.trial_id, state.attempt))
 
 
-def _last_word(conductor: Any, failure: BaseException | None, lease: Lease) -> None:
-    """The ledger's last events of this driver, if it may write any more."""
-    if not lease.held:
-        return
+def _last_word(conductor: Any, failure: BaseException | None) -> None:
+    """The ledger's last events of this driver."""
     if failure is None and conductor.stopping is None:
         done = any(state.status == "finished" for state in conductor.state.trials.values())
         conductor.close("finished" if done else "failed")
-        return
-    try:
+    else:
         conductor.interrupt()
-    except WslSweepError:
-        if failure is None:
-            raise  # else the first reason is told: the disk is full, say
 
 
 def _logs(folder: Place) -> Path:
@@ -265,11 +260,17 @@ def _keep_logs(logs: Path, folder: Place) -> None:
 
 def _told(failure: BaseException, folder: Place, log: Path, *, resumable: bool = False) -> BaseException:
     """What the user is told of an error in the driver: what is known as it is, anything else in a line."""
+    if isinstance(failure, StorageError) and resumable:
+        return SweepError(_mended(f"the sweep {folder.name} has stopped: {failure}", folder))
     if isinstance(failure, WslSweepError | KeyboardInterrupt):
         return failure
     first = next((line for line in str(failure).splitlines() if line.strip()), "no message")
     kept = f"; what was done is kept: wsl-sweep resume {with_storage(folder.name, folder)}" if resumable else ""
     return SweepError(f"the sweep's driver failed: {type(failure).__name__}: {first}\n  more of it: {log}{kept}")
+
+
+def _mended(told: str, folder: Place) -> str:
+    return f"{told}\n  when that is mended: wsl-sweep resume {with_storage(folder.name, folder)}"
 
 
 def _kept_log(logs: Path, folder: Place) -> Path:

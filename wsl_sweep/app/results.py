@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from wsl_sweep.analysis.summary import build_summary
@@ -82,10 +80,7 @@ def _export_studies(spec: Spec, state: Any, folder: Place) -> None:
 
     if spec.search is None or not any(trial.settled for trial in state.trials.values()):
         return
-    with tempfile.TemporaryDirectory(prefix="wsl-sweep-study-") as place:
-        path = Path(place) / STUDY
-        export_studies(spec, list(state.trials.values()), path)
-        (folder / STUDY).write(path.read_bytes())
+    (folder / STUDY).write(export_studies(spec, list(state.trials.values())).encode())
 
 
 def best_student(summary: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import optuna
+from optuna.storages.journal import BaseJournalBackend
 from optuna.trial import TrialState as OptunaState
 
 from wsl_sweep.spec.distributions import Distribution, tidy
@@ -200,18 +200,32 @@ class ArmStudy:
         )
 
 
-def export_studies(spec: Spec, states: Sequence[TrialState], path: Path) -> None:
-    """Writes a copy of each arm's study to a file of Optuna's journal, which optuna-dashboard shows."""
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
-
-    storage = JournalStorage(JournalFileBackend(str(path)))
+def export_studies(spec: Spec, states: Sequence[TrialState]) -> str:
+    """A copy of each arm's study as the content of a file of Optuna's journal, which optuna-dashboard shows."""
+    lines = _Lines()
+    storage = optuna.storages.JournalStorage(lines)
     for arm in spec.arms:
         told = [one for one in states if one.trial.arm == arm and one.trial.stage == "search" and one.settled]
         own = ArmStudy(spec, arm, "cpu", told).study
         copy = optuna.create_study(study_name=f"{spec.name}: {arm}", storage=storage, directions=own.directions)
         for trial in own.get_trials(deepcopy=False):
             copy.add_trial(trial)
+    return "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in lines.logs)
+
+
+class _Lines(BaseJournalBackend):
+    """A journal in memory: a file of it is written through to the disk at every line."""
+
+    def __init__(self) -> None:
+        self.logs: list[dict[str, Any]] = []
+
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
+        """Those from a number on."""
+        return iter(self.logs[log_number_from:])
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Adds some."""
+        self.logs += logs
 
 
 def _encode(value: Any) -> Any:
