@@ -64,6 +64,7 @@ def resume(job: Mapping[str, Any]) -> dict[str, Any]:
         phases[name] = phases.get(name, 0.0) + time.perf_counter() - begun
         return value
 
+    cpu = time.process_time()
     folder = place(job["sweep"])
     spec = parse_spec(file_of(job["wanted"], job["sampler"], job["scheduler"]), "benchmark", CommandLine())
     lease = timed("lease", lambda: Lease.take(folder))
@@ -111,6 +112,7 @@ def resume(job: Mapping[str, Any]) -> dict[str, Any]:
         "again": again,
         "phases": phases,
         "seconds": sum(phases.values()),
+        "cpu_seconds": time.process_time() - cpu,
         "state_mb": state_mb,
         "summary_bytes": len(json.dumps(summary)),
     }

@@ -253,8 +253,8 @@ class ObjectPlace(Place):
             for again in reversed(range(READS)):
                 # Its size is asked for before its content: a file that is written anew in between is read again.
                 try:
-                    with self._system.open_input_stream(str(self._path)) as stream:
-                        content: bytes = stream.read()
+                    with self._system.open_input_file(str(self._path)) as file:  # in one request
+                        content: bytes = file.read()
                 except OSError:
                     if not again or not self.exists():
                         raise

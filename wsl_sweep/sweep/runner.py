@@ -378,14 +378,27 @@ def room(cpu: float, gpu: float, accelerator: str | None, address: str | None) -
 
     Raises WslSweepError where a trial fits nowhere, and no node will come.
     """
-    from ray.experimental.internal_kv import _internal_kv_get
-
     try:
         return check_resources(cpu, gpu, accelerator)
     except WslSweepError:
-        if address is None or _internal_kv_get(AUTOSCALER) is None:
+        if address is None or not _can_grow():
             raise
         return 1
+
+
+def _can_grow() -> bool:
+    """Whether an autoscaler starts nodes; Ray's head keeps a status of those that joined by hand, too."""
+    import ray
+    from ray.autoscaler.v2.utils import is_autoscaler_v2
+    from ray.experimental.internal_kv import _internal_kv_get
+
+    if is_autoscaler_v2(fetch_from_server=True):
+        return True
+    try:
+        kinds = json.loads(_internal_kv_get(AUTOSCALER) or b"{}")["autoscaler_report"]["active_nodes"]
+    except (ValueError, KeyError, TypeError):
+        return False
+    return not set(kinds) <= {f"node_{node['NodeID']}" for node in ray.nodes()}
 
 
 def card_kinds() -> dict[str, float]:
