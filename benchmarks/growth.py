@@ -82,8 +82,7 @@ def scheduler_ms(spec: Spec, known: Sequence[tuple[TrialState, Rows]], calls: in
     )
     (arm,) = spec.arms
     if spec.scheduler.name == "asha":
-        for state, rows in known:
-            scheduler.recall(arm, state.trial.trial_id, rows)
+        scheduler.recall(arm, {state.trial.trial_id: rows for state, rows in known})
     else:  # as fast: it keeps the rows by trial, and thinks only when it hears one
         rule: Any = scheduler._of_arm(arm)
         for state, rows in known:

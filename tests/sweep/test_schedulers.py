@@ -165,9 +165,14 @@ def test_a_scheduler_that_is_told_again_decides_as_one_that_was_never_gone(name:
                 break
     again = Arm(name)
     np.random.seed(seed)
-    for number in range(8):
-        rows = [{"epoch": e, METRIC: curves[number][e - 1]} for e in range(1, stops.get(number, EPOCHS) + 1)]
-        again.all.recall("arm", f"trial {number}", rows)
+    rows = {
+        f"trial {number}": [
+            {"epoch": e, METRIC: curves[number][e - 1], "timestamp": number * EPOCHS + e}
+            for e in range(1, stops.get(number, EPOCHS) + 1)
+        ]
+        for number in range(8)
+    }
+    again.all.recall("arm", dict(reversed(rows.items())))  # their times tell the order
     assert again.stopped == []  # what is decided again was acted upon then
     decisions: list[list[tuple[int, int, str]]] = [[], []]
     for decided, arm in zip(decisions, (whole, again), strict=True):
@@ -211,8 +216,7 @@ def test_no_arm_hears_of_another_arms_trials() -> None:
         lambda trial: trial.key,
         lambda trial, result: None,
     )
-    for number in range(8):
-        both.recall("arm", f"trial {number}", [{"epoch": 1, METRIC: 0.9}])
+    both.recall("arm", {f"trial {number}": [{"epoch": 1, "timestamp": 1.0, METRIC: 0.9}] for number in range(8)})
     rows = json.dumps([{"epoch": 1, METRIC: 0.1}])
     for number, word in ((8, TrialScheduler.CONTINUE), (9, TrialScheduler.STOP)):
         both.on_trial_add(None, RayTrial(number))

@@ -7,6 +7,7 @@ import shutil
 import threading
 import traceback
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from wsl_sweep.spec.spec import Spec
 from wsl_sweep.storage import Place
 from wsl_sweep.sweep.control import forget_requests
 from wsl_sweep.sweep.lease import Lease
-from wsl_sweep.sweep.ledger import Ledger
+from wsl_sweep.sweep.ledger import READERS, Ledger
 
 TEACHERS = ".teachers"
 """Where a cluster's nodes find teachers, in the storage."""
@@ -165,7 +166,7 @@ def _fit(
     if gpu > 0:
         conductor.settle_accelerator(card_kinds())
     writer.start()
-    writer.bring_in_line(conductor.ledger.events(), rows_of(folder))
+    writer.bring_in_line(conductor.forget_events(), rows_of(folder))
     setting = Setting(
         folder=folder,
         uuid=plan["uuid"],
@@ -233,9 +234,12 @@ def _recall(scheduler: Any, conductor: Any, folder: Place) -> None:
     if conductor.spec.scheduler.name == "none":
         return
     rows = rows_of(folder)
-    for state in conductor.state.trials.values():
-        if state.trial.stage == "search" and state.trial.arm in conductor.spec.arms and state.attempt:
-            scheduler.recall(state.trial.arm, state.trial.trial_id, rows(state.trial.trial_id, state.attempt))
+    for arm in conductor.spec.arms:
+        own = [one for one in conductor.state.trials.values() if one.trial.arm == arm and one.trial.stage == "search"]
+        begun = [one for one in own if one.attempt]
+        with ThreadPoolExecutor(1 if folder.local is not None else READERS) as readers:
+            found = readers.map(lambda one: rows(one.trial.trial_id, one.attempt), begun)
+            scheduler.recall(arm, {one.trial.trial_id: told for one, told in zip(begun, found, strict=True)})
 
 
 def _last_word(conductor: Any, failure: BaseException | None) -> None:

@@ -94,7 +94,8 @@ class Conductor:
     ) -> None:
         self.spec, self.ledger, self.device_kind = spec, ledger, device_kind
         self.listeners = list(listeners)
-        self.state: SweepState = fold(ledger.events())
+        self._events: list[Event] | None = ledger.events()
+        self.state: SweepState = fold(self._events)
         self.tasks: dict[str, Task] = {}
         self.plan = make_plan(spec, device_kind)
         self.expected = sum(self.plan.stages.values())
@@ -128,6 +129,11 @@ class Conductor:
         if task is not None:
             self.tasks[task.key] = task
         return task
+
+    def forget_events(self) -> list[Event]:
+        """All events so far, for the last time: from now on they are not kept in memory."""
+        events, self._events = self._events, None
+        return self.ledger.events() if events is None else events
 
     def stop(self, reason: str) -> None:
         """Nothing new begins. Only what others may do at the same time is done here: see ``interrupt``."""
@@ -522,6 +528,8 @@ class Conductor:
     def _write(self, event: str, **fields: Any) -> None:
         entry: Event = self.ledger.append(event, **fields)
         self.state.apply(entry)
+        if self._events is not None:
+            self._events.append(entry)
         for listener in self.listeners:
             listener(entry)
 

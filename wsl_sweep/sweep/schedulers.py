@@ -103,13 +103,23 @@ class ArmScheduler(FIFOScheduler):  # type: ignore[misc]
             self._by_arm[arm] = self._make()
         return self._by_arm[arm]
 
-    def recall(self, arm: str, trial_id: str, rows: Sequence[Mapping[str, float]]) -> None:
-        """Hears again what a trial reported when another driver listened; what is decided now was decided then."""
+    def recall(self, arm: str, rows: Mapping[str, Sequence[Mapping[str, float]]]) -> None:
+        """Hears again, in the order of their times, what an arm's trials reported when another driver listened.
+
+        Args:
+            arm: of the search.
+            rows: trial id → its rows of epochs.
+        """
         scheduler = self._of_arm(arm)
-        if scheduler is not None:
+        if scheduler is None:
+            return
+        stopped: set[str] = set()
+        for trial_id in rows:
             self._add(scheduler, trial_id)
-            for row in rows:
-                self._hear(scheduler, None, trial_id, row)
+        told = [(row["timestamp"], trial_id, row) for trial_id, own in rows.items() for row in own]
+        for _, trial_id, row in sorted(told, key=lambda one: one[0]):
+            if trial_id not in stopped and self._hear(scheduler, None, trial_id, row) == TrialScheduler.STOP:
+                stopped.add(trial_id)  # not a row more, or it would count against others
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         """Ray's hook."""

@@ -208,8 +208,7 @@ def export_studies(spec: Spec, states: Sequence[TrialState]) -> str:
         told = [one for one in states if one.trial.arm == arm and one.trial.stage == "search" and one.settled]
         own = ArmStudy(spec, arm, "cpu", told).study
         copy = optuna.create_study(study_name=f"{spec.name}: {arm}", storage=storage, directions=own.directions)
-        for trial in own.get_trials(deepcopy=False):
-            copy.add_trial(trial)
+        copy.add_trials(own.get_trials(deepcopy=False))
     return "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in lines.logs)
 
 
