@@ -247,8 +247,9 @@ def only_ours(log_file: Path) -> Iterator[Console]:
         try:
             yield Console(file=real)
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(OSError):  # the log's disk may be full
+                    stream.flush()
             os.dup2(saved[0], 1)
             os.dup2(saved[1], 2)
             for descriptor in (*saved, log):

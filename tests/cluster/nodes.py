@@ -66,11 +66,13 @@ class RayCluster:
         folder: logs (``<node>.log``), the token, the nodes' folders.
         address: to join, for ``--address``.
         addresses: node's name → the IP address by which Ray knows it.
+        dashboard: the address of the head's dashboard, for ``ray job submit``; None where none was asked for.
     """
 
     def __init__(self, folder: Path, *, quick: bool = True, environment: Mapping[str, str] | None = None) -> None:
         self.folder, self.quick = folder, quick
         self.addresses: dict[str, str] = {}
+        self.dashboard: str | None = None
         self._common = dict(environment or {})
         self._id = uuid.uuid4().hex[:12]
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -86,24 +88,31 @@ class RayCluster:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(self.token),
             "RAY_USAGE_STATS_ENABLED": "0",
+            "SPT_NOENV": "1",  # else the agents' titles overwrite the variable by which they are found
             **self._common,
         }
 
-    def start_head(self, environment: Mapping[str, str] | None = None) -> None:
-        """The head, on which nothing runs: it has no CPUs."""
+    def start_head(self, environment: Mapping[str, str] | None = None, *, dashboard: bool = False) -> None:
+        """The head, on which no trials run: it has no CPUs."""
         node = Node(HEAD, cpus=0, environment={**(QUICK if self.quick else {}), **(environment or {})})
         port = self.address.rpartition(":")[2]
-        self._start(
-            node,
-            "127.0.0.1",
-            ["--head", f"--port={port}", f"--temp-dir={self._temporary}", "--include-dashboard=false"],
-        )
+        arguments = ["--head", f"--port={port}", f"--temp-dir={self._temporary}"]
+        if dashboard:
+            own = free_port()
+            self.dashboard = f"http://127.0.0.1:{own}"
+            arguments += ["--include-dashboard=true", "--dashboard-host=127.0.0.1", f"--dashboard-port={own}"]
+        else:
+            arguments.append("--include-dashboard=false")
+        self._start(node, "127.0.0.1", arguments)
 
     def add(self, node: Node) -> None:
         """Starts a node and waits until it has joined."""
         if node.name in self._processes:
             raise ValueError(f"there has been a node {node.name} already")
-        self._start(node, f"127.0.0.{len(self._processes) + 1}", [f"--address={self.address}"])
+        own = self._temporary / str(
+            len(self._processes)
+        )  # in a folder that they share, nodes unpack jobs over each other
+        self._start(node, f"127.0.0.{len(self._processes) + 1}", [f"--address={self.address}", f"--temp-dir={own}"])
 
     def kill(self, name: str) -> None:
         """``kill -9`` of the raylet and all its workers, all at once, as when a machine loses its power."""
@@ -134,6 +143,15 @@ class RayCluster:
     def workers(self, name: str) -> list[int]:
         """The ids of a node's worker processes, those that run tasks or wait for some."""
         return [pid for pid in self.processes(name) if b"ray::" in _command(pid)]
+
+    def node_of(self, pid: int) -> str | None:
+        """The node that a living process belongs to; None of others."""
+        with contextlib.suppress(OSError):
+            for variable in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+                name, _, value = variable.decode(errors="replace").partition("=")
+                if name == MARK and value.startswith(f"{self._id}-"):
+                    return value.removeprefix(f"{self._id}-")
+        return None
 
     def log(self, name: str) -> str:
         """What a node's starter printed."""
@@ -198,6 +216,7 @@ def ray_cluster(
     *,
     quick: bool = True,
     environment: Mapping[str, str] | None = None,
+    dashboard: bool = False,
 ) -> Iterator[RayCluster]:
     """A head and some nodes; every process is ended at the end, whatever happens.
 
@@ -206,10 +225,11 @@ def ray_cluster(
         nodes: beside the head.
         quick: whether a frozen node is found out in seconds.
         environment: variables of every node and every driver.
+        dashboard: whether the head has one, for ``ray job submit``.
     """
     cluster = RayCluster(folder / "cluster", quick=quick, environment=environment)
     try:
-        cluster.start_head()
+        cluster.start_head(dashboard=dashboard)
         for node in nodes:
             cluster.add(node)
         yield cluster

@@ -103,7 +103,8 @@ def drive(
                 )
             except BaseException as error:
                 failure = error
-                traceback.print_exc()  # to driver.log
+                with contextlib.suppress(OSError):  # its disk may be full
+                    traceback.print_exc()  # to driver.log
             if failure is not None and fresh and not conductor.state.trials:
                 writer.close("stopped", 5.0)
                 raise _told(failure, folder, _kept_log(logs, folder))  # nothing has begun: nothing else stays
