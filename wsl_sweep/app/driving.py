@@ -320,8 +320,7 @@ def _announce(display: Any, spec: Spec, plan: Plan, folder: Place) -> None:
 def _has_teacher(teacher_id: str, shared: Place | None) -> bool:
     from wsl_sweep.training import TeacherStore
 
-    store = TeacherStore(shared=shared)
-    return store.card(teacher_id) is not None if shared is None else store.has(teacher_id)
+    return TeacherStore(shared=shared).has(teacher_id)
 
 
 def stop_ray() -> None:

@@ -10,6 +10,7 @@ import math
 import os
 import shutil
 import signal
+import socket
 import tempfile
 import threading
 import time
@@ -40,6 +41,8 @@ NO_LIMIT = 10**9
 
 REPORTS_A_SECOND = 40.0
 """Of all trials together, beside the epochs at which a scheduler decides and the ends of trials."""
+
+CONNECT_SECONDS = 10.0
 
 SAVE_SECONDS = 30.0
 """What trials have to save, when a sweep is stopped."""
@@ -318,12 +321,25 @@ def start_ray(address: str | None, *, log_file: Path, insecure: bool = False) ->
                 f"the cluster at {address} would be joined without a token, and Ray listens on every address: set "
                 "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH (the same token on every node), or say --insecure"
             )
+        _check_answers(address)
         variables = {"TUNE_FUNCTION_THREAD_TIMEOUT_S": "600", "RAY_CHDIR_TO_TRIAL_DIR": "0"}
         try:
             ray.init(address=address, runtime_env={"env_vars": variables}, **common)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise WslSweepError(f"no Ray cluster answers at {address}: {str(error).splitlines()[0]}") from error
     _log_to(log_file)
+
+
+def _check_answers(address: str) -> None:
+    """Raises WslSweepError where nothing listens: Ray itself would try for a quarter of an hour."""
+    host, _, port = address.rpartition(":")
+    if "://" in address or not host or not port.isdigit():
+        return
+    os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "1")  # for what listens and is no Ray
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
+    except OSError as error:
+        raise WslSweepError(f"no Ray cluster answers at {address}: {error.strerror or error}") from error
 
 
 def _log_to(path: Path) -> None:
@@ -536,7 +552,7 @@ def _task_writer(conductor: Conductor, setting: Setting, epochs: int) -> Callabl
         "scheduled": spec.scheduler.name != "none",
         "bank": dict(setting.bank),
         "import_folders": list(setting.import_folders),
-        "driver_folder": os.getcwd(),
+        "driver_folder": _working_folder(),
         "teachers": None if setting.teachers is None else str(setting.teachers),
         "checkpoints": {
             "epochs": spec.resources.checkpoint_epochs,
@@ -545,6 +561,13 @@ def _task_writer(conductor: Conductor, setting: Setting, epochs: int) -> Callabl
         },
     }
     return lambda task: json.dumps({**task.to_json(), **common, "gpu": _gpus(setting.gpu, task.whole_card)})
+
+
+def _working_folder() -> str | None:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:  # deleted meanwhile
+        return None
 
 
 def _gpus(gpu: float, whole_card: bool) -> float:

@@ -64,8 +64,16 @@ class TeacherStore:
             return None
 
     def has(self, teacher_id: str) -> bool:
-        """Whether the teacher need not be trained: it is here or shared. Raises StorageError."""
-        return self.card(teacher_id) is not None or self._shared_card(teacher_id) is not None
+        """Whether the teacher need not be trained. One that is only here is shared now, so that no node trains it.
+
+        Raises StorageError.
+        """
+        card = self.card(teacher_id)
+        if self.shared is None:
+            return card is not None
+        if card is not None and self._shared_card(teacher_id) is None:
+            self._share(card)
+        return self._shared_card(teacher_id) is not None
 
     def _read(self, teacher_id: str) -> dict[str, Any] | None:
         """A card as it lies there, its weights not looked at."""
