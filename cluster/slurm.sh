@@ -31,7 +31,7 @@ set -euo pipefail
 FILE=${FILE:-search_spaces/alpha.yaml}      # the search-space file
 NAME=${NAME:-alpha}                         # the sweep's name: one that goes on keeps it
 STORAGE=${STORAGE:-$HOME/runs}              # a folder that every node sees
-VENV=${VENV:-$HOME/wsl-sweep/.venv}         # a virtual environment that every node sees, wsl-sweep installed
+VENV=${VENV:-$HOME/wsl-sweep/.venv}         # has wsl-sweep; on a folder that every node sees
 : "${TRACKING_URI:=${MLFLOW_TRACKING_URI:?set TRACKING_URI to the MLflow server}}"
 
 export PATH="$VENV/bin:$PATH"

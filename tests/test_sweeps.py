@@ -253,7 +253,8 @@ def test_a_trial_that_diverges_and_one_whose_worker_dies_fail_alone(workplace: W
     """Promise 5. The killed trial is one that would take minutes; it dies as soon as its log names its process."""
     file = workplace.write(
         "file.yaml",
-        QUICK + "variants: {kd: , nan: {optimizer.lr: 1e20}, victim: {schedule.epochs: 20000}, wsl: }\nseeds: 1\n",
+        QUICK + "variants: {kd: , nan: {optimizer.lr: 1e20}, victim: {schedule.epochs: 20000}, wsl: }\nseeds: 1\n"
+        "resources: {max_failures: 0}\n",
     )
     process = workplace.start("run", file, "--name", "broken")
     with killed_at_last(process):
