@@ -49,6 +49,12 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     return _without_module(found)
 
 
+def _finite(tensor: Tensor) -> bool:
+    """Whether all values are; torch cannot tell it of eight bits."""
+    small = tensor.is_floating_point() and tensor.element_size() == 1
+    return bool((tensor.float() if small else tensor).isfinite().all())
+
+
 def _reason(error: Exception) -> str:
     """The first line of an error, without torch's advice to read the file unsafely."""
     lines = str(error).strip().splitlines()
@@ -108,7 +114,7 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], what: str, name: str) 
         if tensor.is_meta or tensor.is_quantized or tensor.layout != torch.strided
     ]
     problems = problems or [
-        f"{key} has values that are not finite" for key, tensor in tensors.items() if not bool(tensor.isfinite().all())
+        f"{key} has values that are not finite" for key, tensor in tensors.items() if not _finite(tensor)
     ]
     if problems:
         raise WslSweepError(f"{what} does not hold the weights of {name}: {shortened(problems)}")
