@@ -87,6 +87,7 @@ def run(job: Mapping[str, Any]) -> dict[str, Any]:
     from wsl_sweep.sweep.ledger import Ledger
     from wsl_sweep.sweep.schedulers import ArmScheduler
     from wsl_sweep.sweep.study import ArmStudy
+    from wsl_sweep.sweep.watch import Interrupt
     from wsl_sweep.tracking import MlflowWriter, Tracking
     from wsl_sweep.tracking.runs import SweepRuns
 
@@ -119,7 +120,7 @@ def run(job: Mapping[str, Any]) -> dict[str, Any]:
             writer.flush(120)
         ray.init(address="local", num_cpus=slots, include_dashboard=False, log_to_driver=False)
         stack.callback(ray.shutdown)
-        interrupt = runner.Interrupt()
+        interrupt = Interrupt()
         interrupt.install()
         stack.callback(interrupt.restore)
         clocks |= stack.enter_context(clocked(methods, lambda: pulse.beat(not conductor.finished)))

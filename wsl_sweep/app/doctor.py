@@ -170,7 +170,7 @@ def examine(
     from wsl_sweep.sweep.environment import prepare_environment
 
     prepare_environment(local=False)
-    from wsl_sweep.sweep.runner import start_ray
+    from wsl_sweep.sweep.cluster import start_ray
 
     try:
         start_ray(address, log_file=Path(os.devnull), insecure=options.insecure)
@@ -612,7 +612,7 @@ def _room_checks(spec: Spec, address: str) -> list[Check]:
     """Whether a trial fits on a node, and whether cards are left unused."""
     import ray
 
-    from wsl_sweep.sweep.runner import room
+    from wsl_sweep.sweep.cluster import room
 
     gpu, _ = settle_resources(spec, address)
     try:

@@ -45,6 +45,14 @@ def drive(
 ) -> Finished:
     """Runs a sweep, or what is left of it, and writes what it found.
 
+    Args:
+        spec: what is asked for.
+        folder: of the sweep, with its plan.
+        plan: of the sweep.
+        options: of this driver.
+        address: of the cluster, or None.
+        lease: held by the caller.
+
     Raises:
         SweepError: no trial finished, or the driver could not go on.
         WslSweepError: it could not begin; then nothing of a new sweep stays.
@@ -52,170 +60,178 @@ def drive(
     from wsl_sweep.sweep.environment import prepare_environment
 
     prepare_environment(local=address is None)
-    from wsl_sweep.display import SweepDisplay, only_ours
-    from wsl_sweep.sweep.conductor import Conductor
-    from wsl_sweep.sweep.elsewhere import Elsewhere
-    from wsl_sweep.sweep.runner import Interrupt
+    return _Driver(spec, folder, plan, options, address, lease).run()
 
-    gpu, device_kind = settle_resources(spec, address)
-    writer, tracking = make_writer(spec, plan, options, device_kind)
-    teachers = folder.parent / TEACHERS if address is not None else None
-    elsewhere = Elsewhere(folder.parent, folder.name)
-    ledger = Ledger(folder / "ledger", lease)
-    conductor = Conductor(
-        spec,
-        ledger,
-        device_kind=device_kind,
-        gpu=gpu,
-        has_teacher=lambda teacher_id: _has_teacher(teacher_id, teachers),
-        elsewhere=lambda trial_id: [] if options.rerun else [one.to_json() for one in elsewhere.find(trial_id)],
-    )
-    forget_requests(folder)
-    fresh = not conductor.state.trials
-    if not fresh:
-        _recover(conductor, folder)
-    interrupt = Interrupt()
-    interrupt.install()
-    logs = _logs(folder)
-    failure: BaseException | None = None
-    try:
-        with only_ours(logs / "driver.log") as console:
-            display = SweepDisplay(console, conductor)
-            conductor.listeners += [writer.on_event, display.on_event, _Ahead()]
-            _announce(display, spec, conductor.plan, folder)
-            writer.warm_up()
-            threading.Thread(target=_import_training, daemon=True).start()  # while Ray's own processes start
-            try:
-                _fit(
-                    conductor,
-                    folder,
-                    plan,
-                    options,
-                    address,
-                    lease,
-                    gpu,
-                    teachers,
-                    interrupt,
-                    writer,
-                    tracking,
-                    display,
-                    logs,
-                )
-            except BaseException as error:
-                failure = error
-                with contextlib.suppress(OSError):  # its disk may be full
-                    traceback.print_exc()  # to driver.log
-            if failure is not None and fresh and not conductor.state.trials:
-                writer.close("stopped", 5.0)
-                raise _told(failure, folder, _kept_log(logs, folder))  # nothing has begun: nothing else stays
-            if isinstance(failure, KeyboardInterrupt) and interrupt.signum is not None:
-                failure = None
+
+class _Driver:
+    """One driver's run of a sweep. Its arguments are those of ``drive``."""
+
+    def __init__(
+        self,
+        spec: Spec,
+        folder: Place,
+        plan: Mapping[str, Any],
+        options: RunOptions,
+        address: str | None,
+        lease: Lease,
+    ) -> None:
+        from wsl_sweep.sweep.conductor import Conductor
+        from wsl_sweep.sweep.elsewhere import Elsewhere
+        from wsl_sweep.sweep.watch import Interrupt
+
+        self.spec, self.folder, self.plan, self.options = spec, folder, plan, options
+        self.address, self.lease = address, lease
+        self.gpu, device_kind = settle_resources(spec, address)
+        self.writer, self.tracking = make_writer(spec, plan, options, device_kind)
+        self.teachers = folder.parent / TEACHERS if address is not None else None
+        elsewhere = Elsewhere(folder.parent, folder.name)
+        self.conductor = Conductor(
+            spec,
+            Ledger(folder / "ledger", lease),
+            device_kind=device_kind,
+            gpu=self.gpu,
+            has_teacher=lambda teacher_id: _has_teacher(teacher_id, self.teachers),
+            elsewhere=lambda trial_id: [] if options.rerun else [one.to_json() for one in elsewhere.find(trial_id)],
+        )
+        self.fresh = not self.conductor.state.trials
+        self.interrupt = Interrupt()
+        self.logs = _logs(folder)
+
+    def run(self) -> Finished:
+        """See ``drive``."""
+        from wsl_sweep.display import SweepDisplay, only_ours
+
+        forget_requests(self.folder)
+        if not self.fresh:
+            _recover(self.conductor, self.folder)
+        self.interrupt.install()
+        failure: BaseException | None = None
+        summary: Mapping[str, Any] | None = None
+        try:
+            with only_ours(self.logs / "driver.log") as console:
+                display = SweepDisplay(console, self.conductor)
+                self.conductor.listeners += [self.writer.on_event, display.on_event, _Ahead()]
+                _announce(display, self.spec, self.conductor.plan, self.folder)
+                failure = self._try(display)
+                stop_ray()
+                if self._nothing_began(failure):
+                    self.writer.close("stopped", 5.0)
+                else:
+                    summary = self._finish(failure, display)
+        finally:
             stop_ray()
-            try:
-                lease.check()
-                _last_word(conductor, failure)
-                summary = finish(spec, folder, plan, conductor.state, writer, tracking, display.say)
-            except WslSweepError:
-                if failure is None and conductor.halted is None:
-                    raise  # else the first reason is told: the disk is full, say
-    finally:
-        stop_ray()
-        interrupt.restore()
-        if failure is not None and fresh and not conductor.state.trials:
-            with contextlib.suppress(WslSweepError, OSError):
-                lease.release()
-                folder.delete()
-        elif folder.local is None:
-            _keep_logs(logs, folder)
-    if failure is not None:
-        raise _told(failure, folder, logs / "driver.log", resumable=True)
-    if conductor.halted is not None:
-        raise SweepError(_mended(f"the sweep {folder.name} has stopped: {conductor.halted}", folder))
-    if summary["status"] == "failed":
-        reasons = sorted({str(trial["error"]) for trial in summary["trials"] if trial["error"]})
-        raise SweepError(
-            f"no trial of {spec.name} finished: {'; '.join(reasons[:3]) or 'none was run'}\n"
-            f"  their logs: wsl-sweep logs TRIAL; all of them: {folder / 'summary.json'}"
+            self.interrupt.restore()
+            log = self.logs / "driver.log"
+            if self._nothing_began(failure):
+                log = _kept_log(self.logs, self.folder)
+                with contextlib.suppress(WslSweepError, OSError):
+                    self.lease.release()
+                    self.folder.delete()  # nothing has begun: nothing stays
+            elif self.folder.local is None:
+                _keep_logs(self.logs, self.folder)
+        return self._outcome(failure, summary, log)
+
+    def _nothing_began(self, failure: BaseException | None) -> bool:
+        return failure is not None and self.fresh and not self.conductor.state.trials
+
+    def _try(self, display: Any) -> BaseException | None:
+        """Runs the script; returns why it could not be run to its end, or None, also where it was told to stop."""
+        self.writer.warm_up()
+        threading.Thread(target=_import_training, daemon=True).start()  # while Ray's own processes start
+        try:
+            self._fit(display)
+        except BaseException as error:
+            with contextlib.suppress(OSError):  # its disk may be full
+                traceback.print_exc()  # to driver.log
+            stopped = isinstance(error, KeyboardInterrupt) and self.interrupt.signum is not None
+            began = not self.fresh or bool(self.conductor.state.trials)
+            return None if stopped and began else error
+        return None
+
+    def _fit(self, display: Any) -> None:
+        """Starts Ray and runs the sweep's script on it."""
+        from wsl_sweep.sweep.cluster import card_kinds, room, start_ray
+        from wsl_sweep.sweep.runner import Hands, Setting, fit
+
+        resources = self.spec.resources
+        start_ray(self.address, log_file=self.logs / "ray.log", insecure=self.options.insecure)
+        self.interrupt.install()
+        if self.address is not None:
+            self._examine(self.address, display)
+        slots = room(resources.cpu, self.gpu, resources.accelerator, self.address)
+        if self.gpu > 0:
+            self.conductor.settle_accelerator(card_kinds())
+        self.writer.start()
+        self.writer.bring_in_line(self.conductor.forget_events(), rows_of(self.folder))
+        setting = Setting(
+            folder=self.folder,
+            uuid=self.plan["uuid"],
+            gpu=self.gpu,
+            slots=slots,
+            import_folders=self.plan.get("import_folders", ()),
+            bank={**self.plan.get("bank", {}), **({} if self.options.bank else {"use": False})},
+            teachers=self.teachers,
+            lease=self.lease,
         )
-    return Finished(folder, summary, interrupt.signum, conductor.stopping)
+        hands = Hands(rows=[self.writer.on_rows, display.on_rows], teacher=[display.on_teacher])
+        with display.running():
+            fit(
+                self.conductor,
+                setting,
+                hands=hands,
+                interrupt=self.interrupt,
+                recall=lambda scheduler: _recall(scheduler, self.conductor, self.folder),
+            )
 
+    def _examine(self, address: str, display: Any) -> None:
+        """Asks every node of the cluster whether the sweep can run there. Raises WslSweepError: it cannot."""
+        from wsl_sweep.app.doctor import examine_running
 
-def _fit(
-    conductor: Any,
-    folder: Place,
-    plan: Mapping[str, Any],
-    options: RunOptions,
-    address: str | None,
-    lease: Lease,
-    gpu: float,
-    teachers: Place | None,
-    interrupt: Any,
-    writer: Any,
-    tracking: Any,
-    display: Any,
-    logs: Path,
-) -> None:
-    """Starts Ray and runs the sweep's script on it."""
-    from wsl_sweep.sweep.runner import Hands, Setting, card_kinds, fit, room, start_ray
-
-    spec = conductor.spec
-    start_ray(address, log_file=logs / "ray.log", insecure=options.insecure)
-    interrupt.install()
-    if address is not None:
-        _examine(spec, folder, plan, options, address, tracking, display)
-    slots = room(spec.resources.cpu, gpu, spec.resources.accelerator, address)
-    if gpu > 0:
-        conductor.settle_accelerator(card_kinds())
-    writer.start()
-    writer.bring_in_line(conductor.forget_events(), rows_of(folder))
-    setting = Setting(
-        folder=folder,
-        uuid=plan["uuid"],
-        gpu=gpu,
-        slots=slots,
-        import_folders=plan.get("import_folders", ()),
-        bank={**plan.get("bank", {}), **({} if options.bank else {"use": False})},
-        teachers=teachers,
-        lease=lease,
-    )
-    hands = Hands(rows=[writer.on_rows, display.on_rows], teacher=[display.on_teacher])
-    with display.running():
-        fit(
-            conductor,
-            setting,
-            hands=hands,
-            interrupt=interrupt,
-            recall=lambda scheduler: _recall(scheduler, conductor, folder),
+        display.say("asking every node of the cluster whether it can run this")
+        report = examine_running(
+            self.spec,
+            self.folder.parent,
+            address,
+            self.tracking,
+            folders=self.plan.get("import_folders", ()),
+            insecure=self.options.insecure,
         )
+        for check in report.checks:
+            if check.status == "warning":
+                display.say(f"warning: {check.node}: {check.what}: {check.found}; {check.todo}")
+        if not report.ok:
+            told = "".join(f"\n  {one.node}: {one.what}: {one.found}; {one.todo}" for one in report.problems)
+            raise WslSweepError(f"the cluster at {address} cannot run this sweep:{told}")
 
+    def _finish(self, failure: BaseException | None, display: Any) -> Mapping[str, Any] | None:
+        """The ledger's last events of this driver, and what is made of them; None where the disk is full, say."""
+        conductor = self.conductor
+        try:
+            self.lease.check()
+            if failure is None and conductor.stopping is None and self.interrupt.signum is None:
+                done = any(state.status == "finished" for state in conductor.state.trials.values())
+                conductor.close("finished" if done else "failed")
+            else:
+                conductor.interrupt()
+            return finish(self.spec, self.folder, self.plan, conductor.state, self.writer, self.tracking, display.say)
+        except WslSweepError:
+            if failure is None and conductor.halted is None:
+                raise
+            return None  # the first reason is told
 
-def _examine(
-    spec: Spec,
-    folder: Place,
-    plan: Mapping[str, Any],
-    options: RunOptions,
-    address: str,
-    tracking: Any,
-    display: Any,
-) -> None:
-    """Asks every node of the cluster whether the sweep can run there. Raises WslSweepError: it cannot."""
-    from wsl_sweep.app.doctor import examine_running
-
-    display.say("asking every node of the cluster whether it can run this")
-    report = examine_running(
-        spec,
-        folder.parent,
-        address,
-        tracking,
-        folders=plan.get("import_folders", ()),
-        insecure=options.insecure,
-    )
-    for check in report.checks:
-        if check.status == "warning":
-            display.say(f"warning: {check.node}: {check.what}: {check.found}; {check.todo}")
-    if not report.ok:
-        told = "".join(f"\n  {one.node}: {one.what}: {one.found}; {one.todo}" for one in report.problems)
-        raise WslSweepError(f"the cluster at {address} cannot run this sweep:{told}")
+    def _outcome(self, failure: BaseException | None, summary: Mapping[str, Any] | None, log: Path) -> Finished:
+        """What the caller gets. Raises what ``drive`` does."""
+        if failure is not None:
+            raise _told(failure, self.folder, log, resumable=not self._nothing_began(failure))
+        if self.conductor.halted is not None or summary is None:
+            raise SweepError(_mended(f"the sweep {self.folder.name} has stopped: {self.conductor.halted}", self.folder))
+        if summary["status"] == "failed":
+            reasons = sorted({str(trial["error"]) for trial in summary["trials"] if trial["error"]})
+            raise SweepError(
+                f"no trial of {self.spec.name} finished: {'; '.join(reasons[:3]) or 'none was run'}\n"
+                f"  their logs: wsl-sweep logs TRIAL; all of them: {self.folder / 'summary.json'}"
+            )
+        return Finished(self.folder, dict(summary), self.interrupt.signum, self.conductor.stopping)
 
 
 def _recover(conductor: Any, folder: Place) -> None:
@@ -241,15 +257,6 @@ def _recall(scheduler: Any, conductor: Any, folder: Place) -> None:
         with ThreadPoolExecutor(1 if folder.local is not None else READERS) as readers:
             found = readers.map(lambda one: rows(one.trial.trial_id, one.attempt), begun)
             scheduler.recall(arm, {one.trial.trial_id: told for one, told in zip(begun, found, strict=True)})
-
-
-def _last_word(conductor: Any, failure: BaseException | None) -> None:
-    """The ledger's last events of this driver."""
-    if failure is None and conductor.stopping is None:
-        done = any(state.status == "finished" for state in conductor.state.trials.values())
-        conductor.close("finished" if done else "failed")
-    else:
-        conductor.interrupt()
 
 
 def _logs(folder: Place) -> Path:

@@ -177,7 +177,7 @@ def _measure(spec: Spec, address: str | None, options: RunOptions, folders: Sequ
     from wsl_sweep.sweep.environment import prepare_environment
 
     prepare_environment(local=False)
-    from wsl_sweep.sweep.runner import measure_on_cluster, start_ray
+    from wsl_sweep.sweep.cluster import measure_on_cluster, start_ray
 
     start_ray(address, log_file=Path(os.devnull), insecure=options.insecure)
     try:

@@ -5,19 +5,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import logging
 import math
 import os
 import shutil
-import signal
-import socket
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from ray import tune
@@ -26,13 +20,13 @@ from ray.tune.search import Searcher
 
 from wsl_sweep.errors import WslSweepError
 from wsl_sweep.storage import Place
+from wsl_sweep.sweep.cluster import ACCELERATOR, check_resources
 from wsl_sweep.sweep.conductor import Conductor, Task
-from wsl_sweep.sweep.control import CONTROL, STOP
-from wsl_sweep.sweep.flags import lower_flags, raise_flag
 from wsl_sweep.sweep.lease import Lease
 from wsl_sweep.sweep.ledger import LAST_WORDS
 from wsl_sweep.sweep.schedulers import ArmScheduler, build_scheduler, rung_epochs
 from wsl_sweep.sweep.trainable import tune_function
+from wsl_sweep.sweep.watch import Interrupt, Watch
 
 RowsListener = Callable[[str, int, list[dict[str, float]]], None]
 TeacherListener = Callable[[str, int, int], None]
@@ -42,26 +36,8 @@ NO_LIMIT = 10**9
 REPORTS_A_SECOND = 40.0
 """Of all trials together, beside the epochs at which a scheduler decides and the ends of trials."""
 
-CONNECT_SECONDS = 10.0
-
-SAVE_SECONDS = 30.0
-"""What trials have to save, when a sweep is stopped."""
-
-WATCH_SECONDS = 0.25
-ASKED_SECONDS = {True: 1.0, False: 5.0}
-"""Between two looks at what ``wsl-sweep stop`` asks: on a file system, in an object store."""
-
 SLOTS_SECONDS = 5.0
 """Between two looks at how many trials fit."""
-
-MEASURING_SECONDS = 600.0
-"""How long ``precision: auto`` waits for a place on a cluster."""
-
-ACCELERATOR = "accelerator_type:"
-"""How Ray names the kind of a node's cards among its resources."""
-
-AUTOSCALER = b"__autoscaling_status"
-"""What an autoscaler keeps in the memory of Ray's head."""
 
 UNHURRIED = 0.5
 """Seconds between a trial's reports where nobody but the screen and MLflow waits for them."""
@@ -78,34 +54,6 @@ class Hands:
 
     rows: Sequence[RowsListener] = ()
     teacher: Sequence[TeacherListener] = ()
-
-
-@dataclass
-class Interrupt:
-    """SIGINT and SIGTERM as a flag, on which trials save and the fit ends; a second one ends the process at once."""
-
-    signum: int | None = None
-    fitting: bool = False
-    _before: dict[int, Any] = field(default_factory=dict)
-
-    def install(self) -> None:
-        """Takes both signals; to be called again after ``ray.init``, which takes SIGTERM for itself."""
-        for signum in (signal.SIGINT, signal.SIGTERM):
-            handler = signal.signal(signum, self._handle)
-            self._before.setdefault(signum, handler)
-        self._before.setdefault(signal.SIGUSR1, signal.signal(signal.SIGUSR1, signal.SIG_IGN))
-
-    def restore(self) -> None:
-        """Gives the signals back."""
-        for signum, handler in self._before.items():
-            signal.signal(signum, handler)
-        self._before.clear()
-
-    def _handle(self, signum: int, _: FrameType | None) -> None:
-        again = self.signum is not None
-        self.signum = signum
-        if again or not self.fitting:
-            raise KeyboardInterrupt
 
 
 class _TuneSearcher(Searcher):  # type: ignore[misc]
@@ -294,166 +242,6 @@ def _arm_of_task(task: Task) -> str | None:
     return task.trials[0].arm
 
 
-def start_ray(address: str | None, *, log_file: Path, insecure: bool = False) -> None:
-    """Starts Ray on this machine, or joins the cluster at ``address``; see ``prepare_environment`` for its token.
-
-    Raises:
-        WslSweepError: a cluster without a token (and not ``insecure``), or one that cannot be reached.
-    """
-    import ray
-
-    common: dict[str, Any] = {
-        "log_to_driver": False,
-        "logging_level": logging.ERROR,
-        "configure_logging": True,
-        "ignore_reinit_error": True,
-    }
-    if address is None:
-        ray.init(address="local", include_dashboard=False, **common)
-    else:
-        has_token = (
-            os.environ.get("RAY_AUTH_TOKEN")
-            or os.environ.get("RAY_AUTH_TOKEN_PATH")
-            or (Path.home() / ".ray" / "auth_token").is_file()
-        )
-        if not insecure and not (os.environ.get("RAY_AUTH_MODE") == "token" and has_token):
-            raise WslSweepError(
-                f"the cluster at {address} would be joined without a token, and Ray listens on every address: set "
-                "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH (the same token on every node), or say --insecure"
-            )
-        _check_answers(address)
-        variables = {"TUNE_FUNCTION_THREAD_TIMEOUT_S": "600", "RAY_CHDIR_TO_TRIAL_DIR": "0"}
-        try:
-            ray.init(address=address, runtime_env={"env_vars": variables}, **common)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise WslSweepError(f"no Ray cluster answers at {address}: {str(error).splitlines()[0]}") from error
-    _log_to(log_file)
-
-
-def _check_answers(address: str) -> None:
-    """Raises WslSweepError where nothing listens: Ray itself would try for a quarter of an hour."""
-    host, _, port = address.rpartition(":")
-    if "://" in address or not host or not port.isdigit():
-        return
-    os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "1")  # for what listens and is no Ray
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
-    except OSError as error:
-        raise WslSweepError(f"no Ray cluster answers at {address}: {error.strerror or error}") from error
-
-
-def _log_to(path: Path) -> None:
-    """Ray's loggers write to a file of the sweep's, not to the terminal."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    for name in ("ray", "ray.tune", "ray.train", "ray.data"):
-        logger = logging.getLogger(name)
-        for old in logger.handlers[:]:
-            logger.removeHandler(old)
-        logger.setLevel(logging.INFO)
-        logger.propagate = False
-    logging.getLogger("ray").addHandler(handler)
-    for name in ("ray.tune", "ray.train", "ray.data"):
-        logging.getLogger(name).addHandler(handler)
-
-
-def measure_on_cluster(
-    asked: Mapping[str, Mapping[str, Any]], cpu: float, gpu: float, threads: int, folders: Sequence[str]
-) -> dict[str, dict[str, Any]]:
-    """Measures ``precision: auto`` where a trial would run; student's model → seconds of a step and what to choose.
-
-    Raises WslSweepError where that cannot be done.
-    """
-    import ray
-
-    from wsl_sweep.training.precision import measured_precision
-
-    check_resources(cpu, gpu)
-    measure = ray.remote(measured_precision).options(num_cpus=cpu, num_gpus=gpu, max_retries=0)
-    found: dict[str, dict[str, Any]] = {}
-    for model, config in asked.items():
-        try:
-            found[model] = ray.get(measure.remote(config, threads, gpu, list(folders)), timeout=MEASURING_SECONDS)
-        except ray.exceptions.GetTimeoutError as error:
-            raise WslSweepError(
-                f"precision: auto could not be measured for {model}: the cluster had no room for it in "
-                f"{MEASURING_SECONDS:g} s; set precision to float32 or bfloat16"
-            ) from error
-        except ray.exceptions.RayError as error:
-            last = str(error).strip().splitlines()[-1]
-            raise WslSweepError(
-                f"precision: auto could not be measured for {model} on the cluster: {last}; "
-                "set precision to float32 or bfloat16"
-            ) from error
-    return found
-
-
-def room(cpu: float, gpu: float, accelerator: str | None, address: str | None) -> int:
-    """How many trials fit at once now; 1 where none does on a cluster that can grow.
-
-    Raises WslSweepError where a trial fits nowhere, and no node will come.
-    """
-    try:
-        return check_resources(cpu, gpu, accelerator)
-    except WslSweepError:
-        if address is None or not _can_grow():
-            raise
-        return 1
-
-
-def _can_grow() -> bool:
-    """Whether an autoscaler starts nodes; Ray's head keeps a status of those that joined by hand, too."""
-    import ray
-    from ray.autoscaler.v2.utils import is_autoscaler_v2
-    from ray.experimental.internal_kv import _internal_kv_get
-
-    if is_autoscaler_v2(fetch_from_server=True):
-        return True
-    try:
-        kinds = json.loads(_internal_kv_get(AUTOSCALER) or b"{}")["autoscaler_report"]["active_nodes"]
-    except (ValueError, KeyError, TypeError):
-        return False
-    return not set(kinds) <= {f"node_{node['NodeID']}" for node in ray.nodes()}
-
-
-def card_kinds() -> dict[str, float]:
-    """The kinds of cards in the cluster, as Ray names them, and how many there are of each."""
-    import ray
-
-    kinds: dict[str, float] = {}
-    for node in ray.nodes():
-        for name in node["Resources"] if node["Alive"] else ():
-            if name.startswith(ACCELERATOR):
-                kind = name.removeprefix(ACCELERATOR)
-                kinds[kind] = kinds.get(kind, 0.0) + node["Resources"].get("GPU", 0.0)
-    return kinds
-
-
-def check_resources(cpu: float, gpu: float, accelerator: str | None = None) -> int:
-    """How many trials fit at once. Raises WslSweepError where one does not fit anywhere."""
-    import ray
-
-    if accelerator is not None and accelerator not in card_kinds():
-        known = ", ".join(sorted(card_kinds())) or "none"
-        raise WslSweepError(f"resources.accelerator is {accelerator}, and no node has one; there are: {known}")
-    slots = 0
-    largest = (0.0, 0.0)
-    for node in ray.nodes():
-        if not node["Alive"] or (accelerator is not None and f"{ACCELERATOR}{accelerator}" not in node["Resources"]):
-            continue
-        has = (node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0))
-        largest = max(largest, has)
-        by_gpu = has[1] / gpu if gpu else float("inf")
-        slots += int(min(has[0] / cpu, by_gpu) + 1e-9)
-    if slots == 0:
-        raise WslSweepError(
-            f"a trial asks for {cpu:g} CPUs and {gpu:g} GPUs, and no node has that (the largest: {largest[0]:g} CPUs, "
-            f"{largest[1]:g} GPUs); change resources in the file"
-        )
-    return slots
-
-
 @dataclass(frozen=True)
 class Setting:
     """What a fit needs to know beside the sweep's script.
@@ -529,7 +317,15 @@ def fit(
             ),
             run_config=RunConfig(storage_path=scratch, name="ray", verbose=0, callbacks=[_TuneCallback(searcher)]),
         )
-        with _fitting(interrupt), _Watch(conductor, setting, interrupt, problems):
+        watch = Watch(
+            conductor,
+            setting.folder,
+            setting.uuid,
+            lease=setting.lease,
+            interrupt=interrupt,
+            problems=problems,
+        )
+        with _fitting(interrupt), watch:
             tuner.fit()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -580,81 +376,6 @@ def _resources_of(config: Mapping[str, Any], cpu: float, gpu: float) -> Placemen
     if config.get("accelerator"):
         bundle[f"{ACCELERATOR}{config['accelerator']}"] = 0.001
     return PlacementGroupFactory([bundle])
-
-
-class _Watch:
-    """A thread that sees why a fit should end, asks the trials to save, and ends it once they have.
-
-    It only raises flags; the ledger is written where the sweep's script runs.
-    """
-
-    def __init__(
-        self, conductor: Conductor, setting: Setting, interrupt: Interrupt, problems: list[BaseException]
-    ) -> None:
-        self._conductor, self._setting = conductor, setting
-        self._interrupt, self._problems = interrupt, problems
-        self._control = setting.folder / CONTROL
-        self._pause = ASKED_SECONDS[setting.folder.local is not None]
-        self._looked = 0.0
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="watch", daemon=True)
-
-    def __enter__(self) -> _Watch:
-        lower_flags(self._setting.uuid)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end.set()
-        self._thread.join(timeout=10.0)
-        lower_flags(self._setting.uuid)
-
-    def _watch(self) -> None:
-        while not self._end.wait(WATCH_SECONDS):
-            reason = self._why_end()
-            if reason is None:
-                continue
-            self._conductor.stop(reason)
-            with contextlib.suppress(Exception):  # without Ray's head there is nobody to ask
-                raise_flag(self._setting.uuid, reason)
-            until = time.monotonic() + SAVE_SECONDS
-            while time.monotonic() < until and self._conductor.training and self._lease_held():
-                if self._end.wait(WATCH_SECONDS):
-                    return
-            if not self._end.wait(1.0):  # Tune ends by itself once it is told that nothing comes any more
-                os.kill(os.getpid(), signal.SIGUSR1)  # its own way to end at once
-            return
-
-    def _why_end(self) -> str | None:
-        if self._interrupt.signum is not None:
-            return f"the sweep was stopped by {signal.Signals(self._interrupt.signum).name}"
-        if not self._lease_held() or self._problems:
-            return "the driver of the sweep cannot go on"
-        if time.monotonic() - self._looked >= self._pause:
-            self._looked = time.monotonic()
-            self._heed()
-        return self._conductor.stopping
-
-    def _heed(self) -> None:
-        """What other terminals ask for."""
-        with contextlib.suppress(OSError, WslSweepError):
-            for name in self._control.names():
-                if name == STOP:
-                    self._conductor.stop("the sweep was stopped by wsl-sweep stop")
-                elif name.startswith(f"{STOP}-") and (trial_id := name.removeprefix(f"{STOP}-")):
-                    self._conductor.unwanted.add(trial_id)
-                    raise_flag(self._setting.uuid, "the trial was stopped by wsl-sweep stop", trial_id)
-
-    def _lease_held(self) -> bool:
-        lease = self._setting.lease
-        if lease is None or lease.held:
-            return True
-        if not self._problems:
-            try:
-                lease.check()
-            except WslSweepError as error:
-                self._problems.append(error)
-        return False
 
 
 def report_seconds(scheduled: bool, slots: int) -> float:
