@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from wsl_sweep.spec.loading import CommandLine, load_spec
 from wsl_sweep.spec.plan import Plan, make_plan
 from wsl_sweep.spec.spec import Spec
 from wsl_sweep.sweep.ledger import Ledger, fold
+from wsl_sweep.sweep.nodes import versions_of
 
 LIBRARIES = ("wsl-sweep", "torch", "torchvision", "ray", "optuna", "mlflow", "numpy", "scikit-learn")
 
@@ -32,13 +31,7 @@ STARTUP_SECONDS = 15.0
 
 def versions() -> dict[str, str]:
     """Versions of what a sweep rests on."""
-    found = {"python": platform.python_version()}
-    for name in LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "absent"
-    return found
+    return versions_of(LIBRARIES)
 
 
 def _times_file() -> Path:

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -84,14 +84,19 @@ def within(seconds: float, ask: Callable[[], Answer]) -> Answer:
     return answers[0] if answers else {"error": f"no answer within {max(0.0, seconds):.0f} s"}
 
 
-def _versions(libraries: list[str]) -> Answer:
+def versions_of(libraries: Sequence[str]) -> dict[str, str]:
+    """Python's version and those of libraries; ``absent`` for what is not installed."""
     found = {"python": platform.python_version()}
     for name in libraries:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
             found[name] = "absent"
-    return {"versions": found, "code": _code_digest()}
+    return found
+
+
+def _versions(libraries: list[str]) -> Answer:
+    return {"versions": versions_of(libraries), "code": _code_digest()}
 
 
 def _code_digest() -> str:
