@@ -27,6 +27,7 @@ from tests.tracking.helpers import (
 )
 from wsl_sweep.errors import StorageError
 from wsl_sweep.tracking import MlflowWriter, Tracking
+from wsl_sweep.tracking.story import stories
 
 NewStore = Callable[[str], Tracking]
 FACTS = {
@@ -249,3 +250,13 @@ def test_a_sweep_that_goes_on_is_told_the_rest(tracking: Tracking) -> None:
     found = snapshot(tracking)
     assert is_whole(found, [done, open_, new])
     assert found[open_.trial_id]["times"] == (1000_000, 4002_000)
+
+
+def test_an_evaluation_that_was_made_twice_is_one_point() -> None:
+    """A damaged ledger may have forgotten the first; MLflow has not."""
+    trial = trials(1)[0]
+    events = [*story(trial)]
+    first = {"event": "evaluated", "time": 3000.0, "trial_id": trial.trial_id, "metrics": {"test/accuracy": 0.75}}
+    rows = [stories([*events, {**first, "time": when}])[trial.trial_id].test_row() for when in (3000.0, 4000.0)]
+    assert rows[0] is not None
+    assert rows[0] == rows[1]

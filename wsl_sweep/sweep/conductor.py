@@ -146,9 +146,9 @@ class Conductor:
         return bool(self._begun)
 
     def started(self, key: str) -> None:
-        """A worker has begun with a task."""
+        """A worker has begun with a task; one that finds the sweep being stopped gives it back at once."""
         task = self.tasks.get(key)
-        if task is not None and task.kind == "train":
+        if task is not None and task.kind == "train" and self.stopping is None:
             trial_id = task.trials[0].trial_id
             self._begun[key] = time.time()
             self._write("started", trial_id=trial_id, attempt=task.attempt)
@@ -161,8 +161,8 @@ class Conductor:
         ``evaluated``.
         """
         task = self.tasks.pop(key, None)
-        self._begun.pop(key, None)
-        if task is None:
+        begun = self._begun.pop(key, None) is not None
+        if task is None or (task.kind == "train" and outcome["status"] == "killed" and not begun):
             return
         if outcome["status"] == "gone":
             self.halted = self.halted or str(outcome.get("error"))

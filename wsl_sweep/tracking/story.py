@@ -67,13 +67,16 @@ class Story:
         return self.begun if self.begun is not None else float(self.last["time"]) if self.last is not None else 0.0
 
     def test_row(self) -> dict[str, float] | None:
-        """The row of the final evaluation, at the trial's last epoch."""
+        """The row of the final evaluation, at the trial's last epoch and the time of its end.
+
+        One that a damaged ledger has forgotten is made again, and must give the same point of MLflow's.
+        """
         if self.evaluated is None:
             return None
         return {
             **self.evaluated["metrics"],
             "epoch": float(self.trial.epochs),
-            "timestamp": float(self.evaluated["time"]),
+            "timestamp": float((self.last or self.evaluated)["time"]),
         }
 
     def end(self) -> tuple[str, int] | None:
