@@ -23,6 +23,7 @@ from safetensors.numpy import load_file
 
 from tests.conftest import REPO, Workplace, end_session
 from wsl_sweep.data import load
+from wsl_sweep.sweep.ledger import Ledger
 
 SPACES = REPO / "search_spaces"
 QUICK = """
@@ -111,6 +112,20 @@ def test_the_first_sweep_ends_with_a_confirmed_table(alpha: Done) -> None:
     assert "wsl-sweep ui" in alpha.output
     assert "Traceback" not in alpha.output
     assert "raylet" not in alpha.output
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one trial at a time on one CPU")
+def test_trials_run_side_by_side_though_the_teacher_was_alone(alpha: Done) -> None:
+    """A trial takes less time than a worker's start; the second worker must come to life all the same."""
+    together = 0
+    under_way: set[str] = set()
+    for event in Ledger(alpha.workplace.folder / "runs" / "alpha" / "ledger").events():
+        if event["event"] == "started":
+            under_way.add(event["trial_id"])
+            together += len(under_way) > 1
+        elif event["event"] == "finished":
+            under_way.discard(event["trial_id"])
+    assert together >= 8  # of 24; without a second worker none
 
 
 def test_the_summary_and_mlflow_agree(alpha: Done) -> None:

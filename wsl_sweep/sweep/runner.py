@@ -24,6 +24,7 @@ from wsl_sweep.sweep.cluster import ACCELERATOR, check_resources
 from wsl_sweep.sweep.conductor import Conductor, Task
 from wsl_sweep.sweep.lease import Lease
 from wsl_sweep.sweep.ledger import LAST_WORDS
+from wsl_sweep.sweep.patience import patient
 from wsl_sweep.sweep.schedulers import ArmScheduler, build_scheduler, rung_epochs
 from wsl_sweep.sweep.trainable import tune_function
 from wsl_sweep.sweep.watch import Interrupt, Watch
@@ -325,7 +326,7 @@ def fit(
             interrupt=interrupt,
             problems=problems,
         )
-        with _fitting(interrupt), watch:
+        with _fitting(interrupt), watch, patient():
             tuner.fit()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
