@@ -138,7 +138,7 @@ def test_mlflow_has_what_the_summary_says_of_the_teacher(cold: Cold) -> None:
 
 def test_the_second_sweep_never_runs_the_teacher_and_has_the_bits_of_the_first(cold: Cold) -> None:
     """Promise 1."""
-    cold.workplace.run("run", "file.yaml", "--name", "warm")
+    cold.workplace.run("run", "file.yaml", "--name", "warm", "--rerun")
     warm = cold.workplace.summary("warm")
     assert warm["teacher"]["computed"] == 0
     assert warm["teacher"]["found"] == sum(cold.summary["teacher"].values())
@@ -146,7 +146,9 @@ def test_the_second_sweep_never_runs_the_teacher_and_has_the_bits_of_the_first(c
 
 
 def test_a_sweep_without_a_bank_always_runs_the_teacher_and_has_the_same_bits(cold: Cold) -> None:
-    cold.workplace.run("run", cold.workplace.write("two.yaml", file_of(ALPHAS[:2])), "--name", "off", "--no-bank")
+    cold.workplace.run(
+        "run", cold.workplace.write("two.yaml", file_of(ALPHAS[:2])), "--name", "off", "--no-bank", "--rerun"
+    )
     off = cold.workplace.summary("off")
     assert off["teacher"]["found"] == 0
     assert off["teacher"]["computed"] >= 2 * len(cold.met)
@@ -238,6 +240,19 @@ def events_of(sweep: Path) -> Iterator[dict[str, Any]]:
         yield from json.loads(segment.read_text())
 
 
+def in_checkpoints(sweep: Path) -> int:
+    """Views that the interrupted trials computed before the checkpoint that each goes on from."""
+    computed = 0
+    for trial in (sweep / "trials").iterdir():
+        found = {}
+        for state in trial.glob("attempt-1/epoch-*/state.json"):
+            if (state.parent / "manifest.json").exists():
+                found[int(state.parent.name.removeprefix("epoch-"))] = json.loads(state.read_text())
+        if found:
+            computed += found[max(found)]["teacher"]["computed"]
+    return computed
+
+
 def test_after_a_kill_only_the_missing_views_are_computed(cold: Cold, workplace: Workplace) -> None:
     """Promises 2 and 3: ``resume`` ends with the summary of the sweep that nobody disturbed."""
     with_bank(workplace)
@@ -253,8 +268,9 @@ def test_after_a_kill_only_the_missing_views_are_computed(cold: Cold, workplace:
         kill_family(process)
     there = rows_in(bank)
     assert there < len(cold.met)
-    finished = [event for event in events_of(workplace.folder / "runs" / "cold") if event["event"] == "finished"]
-    before = sum(event["teacher"]["computed"] for event in finished)
+    sweep = workplace.folder / "runs" / "cold"
+    before = sum(event["teacher"]["computed"] for event in events_of(sweep) if event["event"] == "finished")
+    before += in_checkpoints(sweep)
     workplace.run("resume", "cold")
     summary = workplace.summary("cold")
     assert results(summary) == results(cold.summary)
