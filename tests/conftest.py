@@ -41,6 +41,11 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What must run in one process (``xdist_group``) comes first: else the other process waits for it at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+
+
 @dataclass
 class Workplace:
     """A folder of its own in which the command line runs, with MLflow's default store."""

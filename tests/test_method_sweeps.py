@@ -62,6 +62,7 @@ class Plain(nn.Module):
 '''
 
 
+@pytest.mark.slow
 def test_every_method_users_own_code_and_an_imported_teacher_in_one_sweep(workplace: Workplace) -> None:
     """Users' modules lie beside the file, and the command is typed elsewhere."""
     torch.manual_seed(1)
@@ -150,6 +151,7 @@ def picture_folder(root: Path, *, size: int = 12, per_class: int = 24) -> None:
     (root / "train" / "nothing").mkdir()
 
 
+@pytest.mark.slow
 def test_a_folder_with_a_broken_picture_and_an_empty_class_is_swept(workplace: Workplace) -> None:
     picture_folder(workplace.folder / "pictures")
     quick = ["--set", "schedule.epochs=2", "--set", "schedule.milestones=[]", "--set", "dataset.size=8"]

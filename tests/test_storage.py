@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import subprocess
@@ -281,3 +282,36 @@ def test_what_fsspec_knows_is_a_place() -> None:
     assert root.names() == ["alpha"]
     root.delete()
     assert not (root / "alpha" / "file").exists()
+
+
+def test_a_link_whose_answer_was_lost_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An NFS client asks again where it got no answer, and is told that the file exists: its own."""
+    link = os.link
+
+    def asks_twice(source: str, target: Path) -> None:
+        link(source, target)
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", asks_twice)
+    assert place(tmp_path / "one").create(b"mine") is True
+    monkeypatch.setattr(os, "link", link)
+    assert place(tmp_path / "one").create(b"another's") is False
+    assert (tmp_path / "one").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOTSUP, errno.ENOSYS])
+def test_where_there_are_no_links_one_of_two_makes_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuses(source: str, target: Path) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", refuses)
+    assert [place(tmp_path / "one").create(content) for content in (b"mine", b"another's")] == [True, False]
+    assert (tmp_path / "one").read_bytes() == b"mine"
+
+
+def test_a_place_is_the_same_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert str(place("runs").absolute()) == str(tmp_path / "runs")
+    assert str(place("memory://runs").absolute()) == "memory://runs"

@@ -26,6 +26,7 @@ from wsl_sweep.data import load
 from wsl_sweep.sweep.ledger import Ledger
 
 SPACES = REPO / "search_spaces"
+pytestmark = pytest.mark.xdist_group("sweeps")
 QUICK = """
 run: {recipe: digits, schedule: {epochs: 3}, teacher: {model: convnet_8, schedule: {epochs: 4}}}
 """
@@ -228,6 +229,7 @@ def test_an_ablation_runs_every_variant_on_the_same_seeds(new_workplace: Callabl
     assert {tuple(row["seeds"]) for row in sweep.summary["confirmed"]} == {(0, 1, 2, 3, 4)}
 
 
+@pytest.mark.slow
 def test_joint_search_with_early_stopping_on_a_real_server(workplace: Workplace, mlflow_server: str) -> None:
     arguments = ["--trials", "6", "--seeds", "1", "--set", "schedule.epochs=20"]
     sweep = run(workplace, str(SPACES / "joint.yaml"), *arguments, name="joint", uri=mlflow_server)
@@ -245,6 +247,7 @@ def test_joint_search_with_early_stopping_on_a_real_server(workplace: Workplace,
     assert all(row["ci95"] is None for row in sweep.summary["confirmed"])
 
 
+@pytest.mark.slow
 def test_a_grid_crosses_variants_and_a_finished_name_gets_a_number(workplace: Workplace) -> None:
     arguments = ["run", str(SPACES / "temperature.yaml"), "--seeds", "1", "--set", "schedule.epochs=2"]
     workplace.run(*arguments)
@@ -301,7 +304,8 @@ def _wait_for_process(sweep: Path, variant: str, seconds: float = 120) -> int:
     raise AssertionError(f"no trial of {variant} began")
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_sweep_is_whole_after_resume(workplace: Workplace, signum: signal.Signals) -> None:
     variants = "variants: {ce: , kd: , long: {schedule.epochs: 300}}\nseeds: 2\n"
     file = workplace.write("file.yaml", QUICK + variants)

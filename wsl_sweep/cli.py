@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from wsl_sweep import __version__
-from wsl_sweep.errors import WslSweepError
+from wsl_sweep.errors import Terminated, WslSweepError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -87,7 +87,7 @@ def run(
     if dry_run:
         show_plan(outlook(file, line, options))
         return
-    _end(run_sweep(file, line, options))
+    _end(lambda: run_sweep(file, line, options))
 
 
 @app.command()
@@ -106,7 +106,8 @@ def resume(
     """
     from wsl_sweep.app import RunOptions, resume_sweep
 
-    _end(resume_sweep(name, RunOptions(storage, tracking_uri, address, insecure, bank, as_begun=as_begun)))
+    options = RunOptions(storage, tracking_uri, address, insecure, bank, as_begun=as_begun)
+    _end(lambda: resume_sweep(name, options))
 
 
 @app.command()
@@ -128,7 +129,7 @@ def extend(
     from wsl_sweep.app import RunOptions, extend_sweep
 
     options = RunOptions(storage, tracking_uri, address, insecure, bank, as_begun=as_begun)
-    _end(extend_sweep(name, trials=trials, seeds=seeds, options=options))
+    _end(lambda: extend_sweep(name, trials=trials, seeds=seeds, options=options))
 
 
 @app.command()
@@ -583,9 +584,15 @@ def _watch(table: Callable[[], Any]) -> None:
             live.update(table(), refresh=True)
 
 
-def _end(finished: Any) -> None:
+def _end(drive: Callable[[], Any]) -> None:
+    """Drives a sweep to its end, shows that, and exits as it says."""
     from wsl_sweep.show import show_finished
 
+    try:
+        finished = drive()
+    except Terminated as error:  # before there was anything to show
+        print("wsl-sweep: terminated", file=sys.stderr)
+        raise typer.Exit(128 + signal.SIGTERM) from error
     show_finished(finished)
     if finished.interrupted is not None:
         raise typer.Exit(128 + finished.interrupted)

@@ -102,9 +102,10 @@ class SweepDisplay:
         self._live = None
 
     def say(self, text: str) -> None:
-        """One line."""
+        """One line. Whoever read them may be gone, or the disk that they went to full: no sweep ends of that."""
         if self._live is None:
-            self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            with contextlib.suppress(OSError, ValueError, SystemExit):  # rich ends the program of a broken pipe
+                self.console.print(text, markup=False, highlight=False, soft_wrap=True)
         else:
             self.stage = text
 

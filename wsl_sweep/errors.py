@@ -12,6 +12,10 @@ class WslSweepError(Exception):
     exit_code = 2
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM ended what was going on; Ctrl-C is a KeyboardInterrupt."""
+
+
 class TrialError(WslSweepError):
     """A trial cannot go on, and the reason is known; the other trials of its sweep can."""
 
@@ -20,6 +24,10 @@ class TrialError(WslSweepError):
 
 class DivergedError(TrialError):
     """A loss or a weight became NaN or infinite."""
+
+
+class DamagedStudentError(WslSweepError):
+    """A student that was saved is not there any more, or cannot be read."""
 
 
 class StorageError(TrialError):

@@ -7,6 +7,7 @@ beside whole files is one thing, a file that only one of several makers makes (`
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import json
 import os
@@ -25,6 +26,9 @@ from wsl_sweep.files import sync_folder, write_whole
 
 READS = 10
 """How often a file of an object store is read again that changed meanwhile."""
+
+NO_LINKS = frozenset({errno.EPERM, errno.EACCES, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK})
+"""What a file system without hard links says."""
 
 CLAIM_SECONDS = 60.0
 """A claim on a file of an object store counts so long: its maker may have died."""
@@ -50,6 +54,10 @@ class Place(ABC):
     @abstractmethod
     def local(self) -> Path | None:
         """The path, where it is a file system's."""
+
+    @abstractmethod
+    def absolute(self) -> Place:
+        """The same, wherever one looks from."""
 
     @abstractmethod
     def __truediv__(self, name: str) -> Place:
@@ -157,6 +165,9 @@ class DiskPlace(Place):
     def local(self) -> Path | None:
         return self.path
 
+    def absolute(self) -> Place:
+        return DiskPlace(self.path.absolute())
+
     def __truediv__(self, name: str) -> Place:
         return DiskPlace(self.path / name)
 
@@ -207,8 +218,12 @@ def _link(temporary: str, path: Path) -> bool:
     try:
         os.link(temporary, path)
     except FileExistsError:
-        return False
-    except PermissionError:  # a file system without hard links
+        return (
+            os.stat(temporary).st_nlink == 2
+        )  # NFS asks again where an answer was lost: it is there by the first call
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
         try:
             handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
         except FileExistsError:
@@ -244,6 +259,9 @@ class ObjectPlace(Place):
     @property
     def local(self) -> Path | None:
         return None
+
+    def absolute(self) -> Place:
+        return self
 
     def __truediv__(self, name: str) -> Place:
         return ObjectPlace(self._system, self._path / name, f"{self._url}/{name}")

@@ -193,3 +193,21 @@ def test_the_plan_says_what_is_not_taken_over_and_why(tmp_path: Path, monkeypatc
     notes = reuse_notes(SPEC, place(tmp_path / "runs"), "cpu")
     assert any("of the sweep a" in note and "this package's training code" in note for note in notes)
     assert any("of the sweep b" in note and "its student was not kept" in note for note in notes)
+
+
+def test_the_only_rows_of_a_trial_that_failed_at_once_are_kept(sweep: Path) -> None:
+    """Its last attempt came to no epoch; MLflow must be made again from the attempt before."""
+    ledger, (_, two) = Ledger(sweep / "ledger"), trials()
+    ledger.append("lost", trial_id=two.trial_id, attempt=1, error="its worker died")
+    ledger.append("started", trial_id=two.trial_id, attempt=2)
+    ledger.append("failed", trial_id=two.trial_id, attempt=2, error="ValueError")
+    (sweep / "trials" / two.trial_id / "attempt-2").mkdir()
+    clean_sweep("s", str(sweep.parent))
+    assert json.loads((sweep / "trials" / two.trial_id / "attempt-1" / "rows.json").read_text()) == ROWS
+    assert not (sweep / "trials" / two.trial_id / "attempt-1" / "epoch-2").exists()
+
+
+def test_a_name_of_which_only_the_file_was_written_is_free(tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "sweep.yaml").write_text("name: s")
+    assert new_folder(place(tmp_path), "s").name == "s"

@@ -70,6 +70,7 @@ def test_what_never_running_the_teacher_can_win_is_as_the_models_multiply(pair: 
     assert (teacher + student) / student == pytest.approx(bound, abs=0.01)
 
 
+@pytest.mark.slow
 def test_a_trials_figures_on_a_device_need_no_ray(tmp_path: Path) -> None:
     sizes = ["--train", "96", "--validation", "16", "--rounds", "1", "--naive-steps", "1", "--fill", "64"]
     command = [sys.executable, "-c", WITHOUT_RAY, "--device", "cpu", "--pair", "resnet14:resnet8", "--matrix", "64"]

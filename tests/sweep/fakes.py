@@ -36,8 +36,18 @@ def outcome_of(task: Task, result: Result = good) -> dict[str, Any]:
     return {"status": "finished"}
 
 
-def play(conductor: Conductor, result: Result = good, *, slots: int = 2, most: int = 10_000) -> list[Task]:
-    """Runs a conductor's script with ``slots`` workers, first in first out; returns the tasks in their order."""
+def play(
+    conductor: Conductor,
+    result: Result = good,
+    *,
+    slots: int = 2,
+    most: int = 10_000,
+    unreadable: Callable[[Task, Trial], bool] = lambda task, trial: False,
+) -> list[Task]:
+    """Runs a conductor's script with ``slots`` workers, first in first out; returns the tasks in their order.
+
+    ``unreadable`` says of which trials an evaluation finds no student.
+    """
     done: list[Task] = []
     running: list[Task] = []
     while len(done) < most:
@@ -52,7 +62,12 @@ def play(conductor: Conductor, result: Result = good, *, slots: int = 2, most: i
                 break
             raise AssertionError("the conductor waits for nothing")
         task = running.pop(0)
-        conductor.ended(task.key, outcome_of(task, result))
+        outcome = outcome_of(task, result)
+        for trial in task.trials if task.kind == "evaluate" else ():
+            if unreadable(task, trial):
+                del outcome["evaluated"][trial.trial_id]
+                outcome.setdefault("unreadable", {})[trial.trial_id] = "no such file"
+        conductor.ended(task.key, outcome)
         done.append(task)
     return done
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from tests.sweep.fakes import conductor_of, good, play, spec_of
 from wsl_sweep.spec.plan import Trial
+from wsl_sweep.sweep.conductor import Task
+from wsl_sweep.sweep.ledger import unevaluated
 
 SEARCH = """
 run: {recipe: digits}
@@ -177,3 +179,36 @@ def test_variants_that_are_the_same_share_their_trials(tmp_path: Path) -> None:
     assert len([task for task in tasks if task.kind == "train"]) == 2
     assert {state.trial.variants for state in conductor.state.trials.values()} == {("a", "b")}
     assert [row["variant"] for row in conductor.state.rows] == ["a", "b"]
+
+
+def test_a_student_that_is_gone_is_trained_again_and_then_evaluated(tmp_path: Path) -> None:
+    """``extend`` may make a winner of a candidate whose students were not kept; the others are evaluated once."""
+    gone: set[str] = set()
+
+    def unreadable(task: Task, trial: Trial) -> bool:
+        first = not gone and trial.variants == ("wsl",)
+        if first:
+            gone.add(trial.trial_id)
+        return first
+
+    conductor = conductor_of(spec_of(ABLATION), tmp_path)
+    tasks = play(conductor, unreadable=unreadable)
+    (trial_id,) = gone
+    attempts = [task.attempt for task in tasks if task.key == trial_id]
+    assert attempts == [1, 2]
+    assert [len(task.trials) for task in tasks if task.kind == "evaluate"] == [10, 1]
+    assert all("test/accuracy" in state.metrics for state in conductor.state.trials.values())
+    assert unevaluated(conductor.state, conductor.state.rows) == []
+    assert f"the student of {trial_id} is trained again: no such file" in conductor.state.notes
+
+
+def test_a_student_that_stays_unreadable_is_said_and_the_others_are_evaluated(tmp_path: Path) -> None:
+    conductor = conductor_of(spec_of(ABLATION), tmp_path)
+    tasks = play(conductor, unreadable=lambda task, trial: trial.variants == ("ce",))
+    assert [task.kind for task in tasks].count("evaluate") == 2
+    left = unevaluated(conductor.state, conductor.state.rows)
+    assert {conductor.state.trials[one].trial.variants for one in left} == {("ce",)}
+    assert any("the final evaluation of" in note for note in conductor.state.notes)
+    again = conductor_of(spec_of(ABLATION), tmp_path)  # a later driver tries it again
+    play(again)
+    assert unevaluated(again.state, again.state.rows) == []

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.sweep.fakes import conductor_of, spec_of
 from wsl_sweep.analysis import build_summary
 from wsl_sweep.sweep.conductor import Conductor
@@ -104,3 +106,18 @@ def test_a_note_of_many_trials_about_the_bank_stands_once_in_the_summary(tmp_pat
     summary = build_summary(one.conductor.spec, one.conductor.state, uuid="u")
     assert summary["notes"].count("the bank is full") == 1
     assert summary["teacher"] == {"computed": 10, "found": 0}
+
+
+@pytest.mark.parametrize("left_attempt", [0, 1])
+def test_a_worker_that_died_after_its_last_word_has_finished(tmp_path: Path, left_attempt: int) -> None:
+    """Its driver reads the word where it was left; without one the trial goes on as its next attempt."""
+    one = begun(tmp_path)
+    epochs = one.conductor.spec.most_epochs()
+    word = {"status": "finished", "epochs": epochs, "metrics": {"validation/accuracy": 0.5}, "seconds": 1.0}
+    one.searcher.left = lambda state: (left_attempt, word if left_attempt else None)
+    one.searcher.rows_of = lambda trial_id, attempt: [{"epoch": 1.0, "timestamp": 5.0}]
+    one.searcher.lost("one", "its worker died")
+    assert one.problems == []
+    (state,) = one.conductor.state.trials.values()
+    assert (state.status, state.losses) == (("finished", 0) if left_attempt else ("lost", 1))
+    assert one.rows == ([1.0] if left_attempt else [])

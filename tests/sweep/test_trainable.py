@@ -107,10 +107,35 @@ def test_an_evaluation_measures_saved_students_and_leaves_their_test_logits(tmp_
     assert (tmp_path / "trials" / trial.trial_id / "test_logits.safetensors").is_file()
 
 
-def test_an_evaluation_without_its_student_is_an_outcome(tmp_path: Path) -> None:
-    _, outcome = do(tmp_path, trial_of(), kind="evaluate")
-    assert outcome["status"] == "failed"
-    assert "student.safetensors: no such file" in outcome["error"]
+@pytest.mark.parametrize("torn", [False, True])
+def test_an_evaluation_names_a_student_that_is_gone_or_torn_and_measures_the_others(tmp_path: Path, torn: bool) -> None:
+    there, other = trial_of(), trial_of("distillation.alpha=3")
+    do(tmp_path, there)
+    student = tmp_path / "trials" / other.trial_id / "student.safetensors"
+    if torn:
+        student.parent.mkdir(parents=True)
+        student.write_bytes((tmp_path / "trials" / there.trial_id / "student.safetensors").read_bytes()[:1000])
+    reports: list[dict[str, Any]] = []
+    task = task_of(tmp_path, there, "evaluate")
+    run_task({**task, "trials": [other.to_json(), there.to_json()]}, reports.append)
+    outcome = json.loads(reports[-1]["outcome"])
+    assert outcome["status"] == "finished"
+    assert list(outcome["evaluated"]) == [there.trial_id]
+    assert list(outcome["unreadable"]) == [other.trial_id]
+    assert ("not a readable" if torn else "no such file") in outcome["unreadable"][other.trial_id]
+
+
+def test_a_worker_that_was_given_up_leaves_later_attempts_alone(tmp_path: Path) -> None:
+    trial = trial_of()
+    later = tmp_path / "trials" / trial.trial_id / "attempt-2" / "epoch-1"
+    run_task({**task_of(tmp_path, trial)}, lambda _: None)
+    later.mkdir(parents=True)
+    from wsl_sweep.sweep.trainable import _delete_checkpoints
+
+    _delete_checkpoints(place(tmp_path / "trials" / trial.trial_id), 1)
+    assert later.is_dir()
+    _delete_checkpoints(place(tmp_path / "trials" / trial.trial_id), 2)
+    assert not later.is_dir()
 
 
 def test_what_a_trial_prints_goes_to_its_own_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

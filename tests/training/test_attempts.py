@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import shutil
@@ -336,3 +337,21 @@ def test_reading_a_trials_files_needs_no_torch(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.split() == ["2", "False", "False"]
+
+
+@pytest.mark.parametrize("error", [StorageError("it does not answer"), OSError(errno.EIO, "Input/output error")])
+def test_a_storage_that_does_not_answer_costs_no_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """It would be begun anew, and the good ones deleted: the trial stops instead."""
+    attempts = Attempts(place(tmp_path / TRIAL))
+    attempts.save(1, checkpoint(1))
+
+    def fails(self: Place) -> bytes:
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(DiskPlace, "read_bytes", fails)
+        with pytest.raises(StorageError):
+            Attempts(attempts.folder).newest(TRIAL, MADE_WITH)
+    assert newest(Attempts(attempts.folder)) == (1, 1, 0)

@@ -648,6 +648,7 @@ with TrialTraining(Job(config), TeacherStore(), attempts=attempts, attempt=attem
 """
 
 
+@pytest.mark.slow
 def test_killed_again_and_again_it_ends_with_the_same_bits(
     store: TeacherStore, users_folder: Path, tmp_path: Path
 ) -> None:

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from wsl_sweep.analysis.summary import build_summary
 from wsl_sweep.app.options import Finished, RunOptions, settle_resources, with_storage
 from wsl_sweep.app.planning import teachers_there
 from wsl_sweep.app.results import finish
@@ -35,13 +36,21 @@ def leased(folder: Place) -> Iterator[Lease]:
     try:
         if lease.stale is not None:
             print(f"the driver before, {lease.stale}, is gone: its lease is taken over", flush=True)
+        forget_requests(folder)  # what comes from now on is meant for this driver
         yield lease
     finally:
         lease.release()
 
 
 def drive(
-    spec: Spec, folder: Place, plan: Mapping[str, Any], options: RunOptions, address: str | None, lease: Lease
+    spec: Spec,
+    folder: Place,
+    plan: Mapping[str, Any],
+    options: RunOptions,
+    address: str | None,
+    lease: Lease,
+    *,
+    fresh: bool,
 ) -> Finished:
     """Runs a sweep, or what is left of it, and writes what it found.
 
@@ -52,6 +61,7 @@ def drive(
         options: of this driver.
         address: of the cluster, or None.
         lease: held by the caller.
+        fresh: whether the sweep is begun now; of one that goes on nothing is ever deleted.
 
     Raises:
         SweepError: no trial finished, or the driver could not go on.
@@ -60,7 +70,7 @@ def drive(
     from wsl_sweep.sweep.environment import prepare_environment
 
     prepare_environment(local=address is None)
-    return _Driver(spec, folder, plan, options, address, lease).run()
+    return _Driver(spec, folder, plan, options, address, lease, fresh).run()
 
 
 class _Driver:
@@ -74,6 +84,7 @@ class _Driver:
         options: RunOptions,
         address: str | None,
         lease: Lease,
+        fresh: bool,
     ) -> None:
         from wsl_sweep.sweep.conductor import Conductor
         from wsl_sweep.sweep.elsewhere import Elsewhere
@@ -83,8 +94,9 @@ class _Driver:
         self.address, self.lease = address, lease
         self.gpu, device_kind = settle_resources(spec, address)
         self.writer, self.tracking = make_writer(spec, plan, options, device_kind)
-        self.teachers = folder.parent / TEACHERS if address is not None else None
-        elsewhere = Elsewhere(folder.parent, folder.name)
+        storage = folder.parent.absolute()  # workers may look from another folder
+        self.teachers = storage / TEACHERS if address is not None else None
+        elsewhere = Elsewhere(storage, folder.name)
         self.conductor = Conductor(
             spec,
             Ledger(folder / "ledger", lease),
@@ -93,15 +105,14 @@ class _Driver:
             has_teacher=lambda teacher_id: _has_teacher(teacher_id, self.teachers),
             elsewhere=lambda trial_id: [] if options.rerun else [one.to_json() for one in elsewhere.find(trial_id)],
         )
-        self.fresh = not self.conductor.state.trials
+        self.fresh, self.fitted = fresh, False
         self.interrupt = Interrupt()
-        self.logs = _logs(folder)
+        self.logs = _logs(folder, str(plan["uuid"]))
 
     def run(self) -> Finished:
         """See ``drive``."""
         from wsl_sweep.display import SweepDisplay, only_ours
 
-        forget_requests(self.folder)
         if not self.fresh:
             _recover(self.conductor, self.folder)
         self.interrupt.install()
@@ -113,11 +124,12 @@ class _Driver:
                 self.conductor.listeners += [self.writer.on_event, display.on_event, _Ahead()]
                 _announce(display, self.spec, self.conductor.plan, self.folder)
                 failure = self._try(display)
-                stop_ray()
-                if self._nothing_began(failure):
-                    self.writer.close("stopped", 5.0)
-                else:
-                    summary = self._finish(failure, display)
+                with self.interrupt.noted():  # a first signal from here on cuts nothing short
+                    stop_ray()
+                    if self._nothing_began(failure) or not self.fitted:
+                        self.writer.close("stopped", 5.0)
+                    else:
+                        summary = self._finish(failure, display)
         finally:
             stop_ray()
             self.interrupt.restore()
@@ -161,6 +173,15 @@ class _Driver:
         slots = room(resources.cpu, self.gpu, resources.accelerator, self.address)
         if self.gpu > 0:
             self.conductor.settle_accelerator(card_kinds())
+        settled = self.conductor.state.accelerator
+        if settled is not None:
+            try:
+                room(resources.cpu, self.gpu, settled, self.address)
+            except WslSweepError as error:
+                raise WslSweepError(
+                    f"paired seeds of this sweep run on {settled} alone, as it was settled when it began, and no node "
+                    f"has one that a trial fits on: bring one, or start another sweep ({error})"
+                ) from error
         self.writer.start()
         self.writer.bring_in_line(self.conductor.forget_events(), rows_of(self.folder))
         setting = Setting(
@@ -174,6 +195,7 @@ class _Driver:
             lease=self.lease,
         )
         hands = Hands(rows=[self.writer.on_rows, display.on_rows], teacher=[display.on_teacher])
+        self.fitted = True
         with display.running():
             fit(
                 self.conductor,
@@ -181,6 +203,8 @@ class _Driver:
                 hands=hands,
                 interrupt=self.interrupt,
                 recall=lambda scheduler: _recall(scheduler, self.conductor, self.folder),
+                left=left_by_workers(self.folder),
+                rows_of=rows_of(self.folder),
             )
 
     def _examine(self, address: str, display: Any) -> None:
@@ -223,6 +247,9 @@ class _Driver:
         """What the caller gets. Raises what ``drive`` does."""
         if failure is not None:
             raise _told(failure, self.folder, log, resumable=not self._nothing_began(failure))
+        if not self.fitted:  # stopped by a signal before anything went on
+            there = build_summary(self.spec, self.conductor.state, uuid=str(self.plan["uuid"]))
+            return Finished(self.folder, there | {"status": "stopped"}, self.interrupt.signum, self.conductor.stopping)
         if self.conductor.halted is not None or summary is None:
             raise SweepError(_mended(f"the sweep {self.folder.name} has stopped: {self.conductor.halted}", self.folder))
         if summary["status"] == "failed":
@@ -231,7 +258,8 @@ class _Driver:
                 f"no trial of {self.spec.name} finished: {'; '.join(reasons[:3]) or 'none was run'}\n"
                 f"  their logs: wsl-sweep logs TRIAL; all of them: {self.folder / 'summary.json'}"
             )
-        return Finished(self.folder, dict(summary), self.interrupt.signum, self.conductor.stopping)
+        signum = None if summary["status"] == "finished" else self.interrupt.signum
+        return Finished(self.folder, dict(summary), signum, self.conductor.stopping)
 
 
 def _recover(conductor: Any, folder: Place) -> None:
@@ -259,9 +287,9 @@ def _recall(scheduler: Any, conductor: Any, folder: Place) -> None:
             scheduler.recall(arm, {one.trial.trial_id: told for one, told in zip(begun, found, strict=True)})
 
 
-def _logs(folder: Place) -> Path:
+def _logs(folder: Place, uuid: str) -> Path:
     """Where this driver's own output goes: the sweep's folder, or, for an object store, the cache."""
-    return folder.local if folder.local is not None else cache_folder() / "logs" / folder.name
+    return folder.local if folder.local is not None else cache_folder() / "logs" / f"{folder.name}-{uuid[:8]}"
 
 
 def _keep_logs(logs: Path, folder: Place) -> None:

@@ -50,7 +50,10 @@ def open_sweep(folder: Place | Path, world: World | None = None) -> tuple[Spec, 
     be there any more.
     """
     folder = place(folder)
-    plan = read_plan(folder)
+    plan = {"tracking_uri": None, **read_plan(folder)}
+    lacking = [name for name in ("uuid", "source", "command_line") if name not in plan]
+    if lacking:
+        raise WslSweepError(f"{folder / 'plan.json'} is not whole: it lacks {', '.join(lacking)}")
     try:
         text = (folder / "sweep.yaml").read_text()
     except (OSError, ValueError) as error:
@@ -79,7 +82,7 @@ def new_folder(storage: Place, name: str) -> Place:
         folder = storage / (name if number == 1 else f"{name}-{number}")
         if not folder.exists():
             return folder
-        if set(folder.names()) <= {"lease"} and holder(folder) is None:
+        if set(folder.names()) <= {"lease", "control", "sweep.yaml"} and holder(folder) is None:
             return folder  # whoever began here did not get far
         if not (folder / "plan.json").exists():
             raise WslSweepError(f"{folder} exists and is no sweep; choose another --name or --storage")

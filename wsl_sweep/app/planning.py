@@ -55,10 +55,11 @@ def _time_key(config: Mapping[str, Any], threads: int) -> str:
 def known_times() -> dict[str, float]:
     """Seconds an epoch, by kind of trial, as measured on this machine before."""
     try:
-        times: dict[str, float] = json.loads(_times_file().read_text())
+        times = json.loads(_times_file().read_text())
     except (OSError, ValueError):
         return {}
-    return times
+    known = times.items() if isinstance(times, dict) else ()
+    return {key: float(value) for key, value in known if isinstance(value, int | float)}
 
 
 def remember_times(summary: Mapping[str, Any], threads: int) -> None:

@@ -69,7 +69,8 @@ def finish(
     if state.status == "finished":
         with contextlib.suppress(StorageError):
             _tidy(spec, folder, summary, best, state)
-        remember_times(summary, spec.threads)
+        with contextlib.suppress(OSError, StorageError):  # the cache's disk may be full
+            remember_times(summary, spec.threads)
     with contextlib.suppress(OSError, StorageError):
         _export_studies(spec, state, folder)
     return summary
@@ -158,7 +159,7 @@ def _tidy(spec: Spec, folder: Place, summary: Mapping[str, Any], best: Mapping[s
     """``keep: best`` leaves the students of the final table and of the best trial, and no checkpoints."""
     if spec.keep == "all":
         return
-    keep = {trial_id for row in summary["confirmed"] for trial_id in row["trial_ids"]}
+    keep = {trial_id for row in state.rows for trial_id in row["trial_ids"]}
     keep |= {summary["best"]["trial_id"]} if summary["best"] else set()
     keep |= {best["trial_id"]} if best else set()
     for trial in summary["trials"]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from wsl_sweep.app.changes import changes
 from wsl_sweep.app.driving import drive, leased, stop_ray
-from wsl_sweep.app.folders import find_sweep, new_folder, open_sweep, read_plan, sweep_status, write_plan, write_text
+from wsl_sweep.app.folders import find_sweep, new_folder, open_sweep, read_plan, state_of, write_plan, write_text
 from wsl_sweep.app.options import Finished, RunOptions, settle_resources, storage_folder, with_storage
 from wsl_sweep.app.planning import versions
 from wsl_sweep.app.preparing import prepare_data, surroundings, teacher_notes
@@ -28,6 +28,7 @@ from wsl_sweep.spec.plan import make_plan
 from wsl_sweep.spec.spec import Spec
 from wsl_sweep.storage import Place
 from wsl_sweep.sweep.lease import Lease
+from wsl_sweep.sweep.ledger import Ledger, unevaluated
 
 
 @unchanging()
@@ -71,6 +72,7 @@ def run_sweep(path: Path, command_line: CommandLine = CommandLine(), options: Ru
             "import_folders": imports,
             "surroundings": surroundings(spec),
             "notes": notes,
+            "device_kind": settle_resources(spec, address)[1],
             "precision": measured,
             "bank": bank_settings(spec, world, options.bank),
             "versions": versions(),
@@ -82,7 +84,7 @@ def run_sweep(path: Path, command_line: CommandLine = CommandLine(), options: Ru
         except StorageError as error:
             raise WslSweepError(f"{error}; choose another --storage") from error
         spec = replace(spec, name=folder.name, notes=(*spec.notes, *notes))
-        return drive(spec, folder, plan, options, address, lease)
+        return drive(spec, folder, plan, options, address, lease, fresh=True)
 
 
 @contextlib.contextmanager
@@ -140,28 +142,80 @@ def _go_on(name: str, options: RunOptions, more: Mapping[str, int]) -> Finished:
     folder = find_sweep(options.storage, name)
     plan = read_plan(folder)
     with leased(folder) as lease:
-        world = LocalWorld(plan.get("import_folders", [str(Path.cwd())]))
-        spec, plan = open_sweep(folder, world)
+        plan = _moved(plan)
+        world = LocalWorld(plan["import_folders"])
+        spec, _ = open_sweep(folder, world)
         added = changes(spec, plan, world, more, as_begun=options.as_begun)
-        if added is None and sweep_status(folder) == "finished":
-            if lease.stale is not None or not (folder / "summary.json").exists():
+        state = state_of(folder)
+        if added is None and state.status == "finished" and not unevaluated(state, state.rows):
+            if lease.stale is not None or not _ended_whole(folder):
                 return bring_in_line(replace(spec, name=name), folder, plan, options)  # its driver died at the end
             raise WslSweepError(
                 f"{folder} is finished: there is nothing to resume; look at {folder / 'summary.json'}, or add to it: "
                 f"wsl-sweep extend {with_storage(name, folder)} --trials N, or --seeds N"
             )
+        before = spec
         if added is not None:
             spec = replace(added.spec, notes=(*added.spec.notes, *plan.get("notes", ())))
         prepare_data(spec)
         _check_surroundings(spec, plan)
         address = options.address or os.environ.get("RAY_ADDRESS")
         spec = replace(_with_precisions(spec, plan.get("precision", {})), name=name)
+        spec = _on_its_device(spec, plan, address)
+        spec = replace(spec, notes=(*spec.notes, *_other_versions(plan)))
         if added is not None:
             print("added: " + "; ".join(added.what), flush=True)
+            if spec.tracking.uri != before.tracking.uri:
+                plan["tracking_uri"] = storable_uri(spec, options)
             plan |= {"command_line": asdict(added.command_line), "stages": dict(make_plan(spec).stages)}
+            Ledger(folder / "ledger", lease).append("sweep", status="running")  # not finished, whatever happens now
             write_text(folder / "sweep.yaml", spec.text)
             write_plan(folder, plan)
-        return drive(spec, folder, plan, options, address, lease)
+        return drive(spec, folder, plan, options, address, lease, fresh=False)
+
+
+def _moved(plan: dict[str, Any]) -> dict[str, Any]:
+    """The plan of a sweep that goes on here: where none of its folders of users' code is, this folder is looked in."""
+    folders = [one for one in plan.get("import_folders", ()) if Path(one).is_dir()] or [str(Path.cwd())]
+    return {**plan, "import_folders": folders}
+
+
+def _ended_whole(folder: Place) -> bool:
+    """Whether the end of a finished sweep got as far as its last word to MLflow."""
+    try:
+        trials = (folder / "summary.json").read_json()["trials"]
+        return all(trial["mlflow_run_id"] for trial in trials if trial["status"] != "killed")
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _on_its_device(spec: Spec, plan: Mapping[str, Any], address: str | None) -> Spec:
+    """On the kind of device on which the sweep began: that is a part of what its trials are.
+
+    Raises WslSweepError: it is not to be had here.
+    """
+    begun, now = plan.get("device_kind"), settle_resources(spec, address)[1]
+    if begun is None or begun == now:
+        return spec
+    if begun == "cpu" and spec.resources.gpu is None:
+        return replace(spec, resources=spec.resources.model_copy(update={"gpu": 0.0}))
+    raise WslSweepError(
+        f"the sweep {spec.name} began on {begun}, and would go on on {now} here, where its trials would be others: go "
+        f"on where there is a {'GPU' if begun == 'cuda' else 'CPU'} for it (resources.gpu), or start a new sweep"
+    )
+
+
+def _other_versions(plan: Mapping[str, Any]) -> list[str]:
+    """What to know where what computes is not what the sweep began with."""
+    before, now = plan.get("versions") or {}, versions()
+    changed = [
+        f"{name} {before[name]} → {now[name]}"
+        for name in ("wsl-sweep", "torch")
+        if name in before and before[name] != now.get(name)
+    ]
+    if not changed:
+        return []
+    return [f"{', '.join(changed)} since the sweep began: what runs from now on is not bit for bit comparable"]
 
 
 def _with_precisions(spec: Spec, measured: Mapping[str, Mapping[str, Any]]) -> Spec:

@@ -45,7 +45,7 @@ def bring_in_line(
     state = fold(events)
     if state.status == "running":
         state.status = "stopped"  # its driver died without a word
-    _, device_kind = settle_resources(spec, options.address)
+    device_kind = plan.get("device_kind") or settle_resources(spec, options.address)[1]
     writer, tracking = make_writer(spec, plan, options, device_kind)
     writer.warm_up()
     writer.start()

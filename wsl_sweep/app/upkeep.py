@@ -112,13 +112,14 @@ def _clean_trial(folder: Place, state: TrialState) -> Cleaned:
     if not state.settled:
         return Cleaned(0, 0)
     attempts = checkpoints = 0
+    counting = _with_rows(folder, state.attempt)
     for name in folder.names():
         number = name.removeprefix("attempt-")
         if not name.startswith("attempt-") or not number.isdigit():
             continue
-        if int(number) != state.attempt and state.attempt:
-            kept = Attempts(folder).rows(state.attempt)
-            rows_file = folder / f"attempt-{state.attempt}" / "rows.json"
+        if int(number) not in (state.attempt, counting) and state.attempt:
+            kept = Attempts(folder).rows(counting)
+            rows_file = folder / f"attempt-{counting}" / "rows.json"
             if kept and not rows_file.exists():
                 rows_file.write_json(kept)  # they may rest on the attempt that goes
             (folder / name).delete()
@@ -131,3 +132,10 @@ def _clean_trial(folder: Place, state: TrialState) -> Cleaned:
             (folder / name / inner).delete()
         checkpoints += len(found)
     return Cleaned(attempts, checkpoints)
+
+
+def _with_rows(folder: Place, attempt: int) -> int:
+    """The newest attempt up to one that has rows of epochs: of a trial that failed at once, that of its rows before."""
+    from wsl_sweep.training.attempts import Attempts
+
+    return next((one for one in range(attempt, 0, -1) if Attempts(folder).rows(one)), attempt)

@@ -26,7 +26,7 @@ from wsl_sweep.spec.plan import (
     search_trials,
 )
 from wsl_sweep.spec.spec import Spec
-from wsl_sweep.sweep.ledger import Event, Ledger, Listener, SweepState, TrialState, fold
+from wsl_sweep.sweep.ledger import Event, Ledger, Listener, SweepState, TrialState, fold, unevaluated
 from wsl_sweep.sweep.selection import pareto_front, rank_candidates
 from wsl_sweep.sweep.study import ArmStudy
 
@@ -109,6 +109,7 @@ class Conductor:
         self._losses: dict[str, int] = {}
         self._begun: dict[str, float] = {}
         self._failed_teachers: dict[str, str] = {}
+        self._unreadable: dict[str, str] = {}
         self._studies: dict[str, ArmStudy] = {}
         self._started = time.time()
         self._seconds_before = self.state.seconds_before + self.state.last_session_seconds
@@ -173,11 +174,13 @@ class Conductor:
         elif outcome["status"] == "out_of_memory":
             outcome = {**outcome, "status": "failed"}
         if task.kind == "teacher":
+            self._seconds_used += float(outcome.get("seconds") or 0.0)
             if outcome["status"] == "failed":
                 self._failed_teachers[key.removeprefix("teacher-")] = str(outcome.get("error"))
         elif task.kind == "evaluate":
             for trial_id, metrics in (outcome.get("evaluated") or {}).items():
                 self._write("evaluated", trial_id=trial_id, metrics=metrics)
+            self._unreadable |= outcome.get("unreadable") or {}
             if outcome["status"] == "failed":
                 self._note(f"the final evaluation failed: {outcome.get('error')}")
         else:
@@ -221,7 +224,7 @@ class Conductor:
             state.attempt = max(state.attempt, attempt)
             if outcome is not None and attempt == state.attempt:
                 task = Task("train", state.trial.trial_id, (state.trial,), attempt=attempt)
-                self._end_trial(task, _sane(outcome))
+                self._end_trial(task, sane(outcome))
 
     def take_up(self, trial: Trial) -> None:
         """A trial of which a damaged ledger knows nothing any more, but whose folder is there."""
@@ -389,14 +392,26 @@ class Conductor:
         return rows
 
     def _evaluate(self, rows: Sequence[Mapping[str, Any]]) -> Iterator[Task | None]:
-        """The one look at the test set, when everything has been chosen."""
-        ids = dict.fromkeys(trial_id for row in rows for trial_id in row["trial_ids"])
-        states = [self.state.trials[trial_id] for trial_id in ids if trial_id in self.state.trials]
-        waiting = [s.trial for s in states if s.status == "finished" and "test/accuracy" not in s.metrics]
-        for start in range(0, len(waiting), EVALUATIONS_A_TASK):
-            chunk = tuple(waiting[start : start + EVALUATIONS_A_TASK])
-            yield Task("evaluate", f"evaluate-{start}", chunk)
-        yield from self._wait("evaluate")
+        """The one look at the test set, when everything has been chosen.
+
+        A student that is gone (``extend`` may make a winner of one that was not kept) or damaged is trained again.
+        """
+        for last in (False, True):
+            waiting = [self.state.trials[trial_id].trial for trial_id in unevaluated(self.state, rows)]
+            self._unreadable.clear()
+            for start in range(0, len(waiting), EVALUATIONS_A_TASK):
+                chunk = tuple(waiting[start : start + EVALUATIONS_A_TASK])
+                yield Task("evaluate", f"evaluate-{start}", chunk)
+            yield from self._wait("evaluate")
+            if last or not self._unreadable:
+                break
+            for trial_id, reason in dict(self._unreadable).items():
+                self._note(f"the student of {trial_id} is trained again: {reason}")
+                known = self.state.trials[trial_id]
+                yield Task("train", trial_id, (known.trial,), attempt=known.attempt + 1)
+            yield from self._wait("train")
+        for trial_id, reason in self._unreadable.items():
+            self._note(f"the final evaluation of {trial_id} failed: {reason}")
 
     # --- its steps -----------------------------------------------------------------------------------------------
 
@@ -497,7 +512,9 @@ class Conductor:
                 attempt=task.attempt,
                 error=f"{outcome.get('error')}; once more, with the whole card",
                 out_of_memory=True,
+                seconds=outcome.get("seconds"),
             )
+            self._seconds_used += float(outcome.get("seconds") or 0.0)
         self._again.append(replace(task, attempt=task.attempt + 1, whole_card=True))
         return False
 
@@ -547,7 +564,7 @@ _WORDS: dict[str, type | tuple[type, ...]] = {
 }
 
 
-def _sane(outcome: Mapping[str, Any]) -> dict[str, Any]:
+def sane(outcome: Mapping[str, Any]) -> dict[str, Any]:
     """What makes sense of an outcome that was read from a file."""
     found: dict[str, Any] = {}
     for key, kind in _WORDS.items():

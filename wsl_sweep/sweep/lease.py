@@ -67,6 +67,7 @@ class Lease:
         self._owner, self._taken = uuid.uuid4().hex, time.time()
         self._until = time.monotonic() + LEASE_SECONDS
         self._why: str | None = None
+        self._last_error = ""
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
 
@@ -110,7 +111,8 @@ class Lease:
     def check(self) -> None:
         """Raises LeaseLostError where the lease is not held any more."""
         if self._why is None and time.monotonic() > self._until:
-            self._why = f"it could not be renewed for {LEASE_SECONDS:g} s"
+            last = f" ({self._last_error})" if self._last_error else ""
+            self._why = f"it could not be renewed for {LEASE_SECONDS:g} s{last}"
         if self._why is not None:
             raise LeaseLostError(
                 f"the lease on {self._folder.parent} is lost: {self._why}; this driver stops. What was done is kept: "
@@ -140,14 +142,16 @@ class Lease:
     def _keep(self) -> None:
         while not self._end.wait(RENEW_SECONDS) and self._why is None:
             begun = time.monotonic()
-            with contextlib.suppress(WslSweepError, OSError):  # tried again until the lease is over
+            try:  # again and again, until the lease is over
                 number, content = _newest(self._folder)
                 if self._is_own(number, content):
                     self._file.write(self._content())
-                    self._until = begun + LEASE_SECONDS
+                    self._until, self._last_error = begun + LEASE_SECONDS, ""
                 elif number >= self._number:
                     self._why = "another driver has taken it over"
                     return
+            except (WslSweepError, OSError) as error:
+                self._last_error = str(error)
 
     def _is_own(self, number: int, content: _Content | None) -> bool:
         """Whether the newest generation is this one; of one that cannot be read its number tells."""

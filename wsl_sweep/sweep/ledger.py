@@ -216,6 +216,13 @@ class SweepState:
             state.facts = {key: event[key] for key in FACTS if key in event}
 
 
+def unevaluated(state: SweepState, rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Finished trials of a table's rows that the final evaluation has not reached."""
+    ids = dict.fromkeys(trial_id for row in rows for trial_id in row["trial_ids"])
+    known = [state.trials[trial_id] for trial_id in ids if trial_id in state.trials]
+    return [one.trial.trial_id for one in known if one.status == "finished" and "test/accuracy" not in one.metrics]
+
+
 def fold(events: Iterable[Mapping[str, Any]]) -> SweepState:
     """The state after all events; one that makes no sense is passed over."""
     state = SweepState()

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,12 +19,12 @@ from ray import tune
 from ray.tune import Callback, PlacementGroupFactory, RunConfig, TuneConfig, Tuner
 from ray.tune.search import Searcher
 
-from wsl_sweep.errors import WslSweepError
+from wsl_sweep.errors import Terminated, WslSweepError
 from wsl_sweep.storage import Place
 from wsl_sweep.sweep.cluster import ACCELERATOR, check_resources
-from wsl_sweep.sweep.conductor import Conductor, Task
+from wsl_sweep.sweep.conductor import Conductor, Task, sane
 from wsl_sweep.sweep.lease import Lease
-from wsl_sweep.sweep.ledger import LAST_WORDS
+from wsl_sweep.sweep.ledger import LAST_WORDS, TrialState
 from wsl_sweep.sweep.patience import patient
 from wsl_sweep.sweep.schedulers import ArmScheduler, build_scheduler, rung_epochs
 from wsl_sweep.sweep.trainable import tune_function
@@ -31,6 +32,8 @@ from wsl_sweep.sweep.watch import Interrupt, Watch
 
 RowsListener = Callable[[str, int, list[dict[str, float]]], None]
 TeacherListener = Callable[[str, int, int], None]
+Left = Callable[[TrialState], tuple[int, Mapping[str, Any] | None]]
+RowsOf = Callable[[str, int], list[dict[str, float]]]
 
 NO_LIMIT = 10**9
 
@@ -67,10 +70,13 @@ class _TuneSearcher(Searcher):  # type: ignore[misc]
         to_json: Callable[[Task], str],
         slots: Callable[[], int],
         problems: list[BaseException],
+        left: Left = lambda state: (0, None),
+        rows_of: RowsOf = lambda trial_id, attempt: [],
     ) -> None:
         super().__init__()
         self.conductor, self.hands, self.to_json = conductor, hands, to_json
         self.slots, self.problems = slots, problems
+        self.left, self.rows_of = left, rows_of
         self.keys: dict[str, str] = {}
         self.stopped: set[str] = set()
 
@@ -111,13 +117,25 @@ class _TuneSearcher(Searcher):  # type: ignore[misc]
         self._guarded(self._complete, trial_id, error)
 
     def lost(self, trial_id: str, reason: str) -> None:
-        """The worker of a task died."""
-        self._guarded(self.conductor.lost, self.keys.get(trial_id, ""), reason)
+        """The worker of a task died; what it did is not lost where it had left its last word on the storage."""
+        self._guarded(self._lost, self.keys.get(trial_id, ""), reason)
 
     def stop_early(self, trial_id: str, result: dict[str, Any]) -> None:
         """A scheduler is about to stop a trial: the ledger hears it first."""
         self._guarded(self._stop, trial_id, result)
         self.stopped.add(trial_id)
+
+    def _lost(self, key: str, reason: str) -> None:
+        task = self.conductor.tasks.get(key)
+        if task is not None and task.kind == "train":
+            attempt, outcome = self.left(self.conductor.state.trials[key])
+            if outcome is not None and attempt == task.attempt:
+                if rows := self.rows_of(key, attempt):
+                    for listener in self.hands.rows:
+                        listener(key, attempt, rows)
+                self.conductor.ended(key, sane(outcome))
+                return
+        self.conductor.lost(key, reason)
 
     def _stop(self, trial_id: str, result: dict[str, Any]) -> None:
         row = json.loads(result["rows"])[-1]
@@ -275,6 +293,8 @@ def fit(
     hands: Hands,
     interrupt: Interrupt,
     recall: Callable[[ArmScheduler], None] = lambda scheduler: None,
+    left: Left = lambda state: (0, None),
+    rows_of: RowsOf = lambda trial_id, attempt: [],
 ) -> None:
     """Runs the conductor's script to its end, or until it is stopped. Ray is up.
 
@@ -287,6 +307,8 @@ def fit(
         hands: who hears of rows and teachers.
         interrupt: the signals' flag.
         recall: tells the scheduler what it heard in earlier drivers' times.
+        left: gives the newest attempt of a trial on the storage, and what its worker left there as its outcome.
+        rows_of: gives the rows of epochs of a trial's attempt on the storage.
 
     Raises:
         Exception: what went wrong in the driver itself (a full disk, say), after the workers have stopped.
@@ -295,7 +317,7 @@ def fit(
     problems: list[BaseException] = []
     epochs = spec.most_epochs()
     slots = _Slots(setting.slots, resources.cpu, setting.gpu, resources.accelerator)
-    searcher = _TuneSearcher(conductor, hands, _task_writer(conductor, setting, epochs), slots, problems)
+    searcher = _TuneSearcher(conductor, hands, _task_writer(conductor, setting, epochs), slots, problems, left, rows_of)
     scheduler = ArmScheduler(
         make=lambda: build_scheduler(spec.scheduler, spec.metrics[0], spec.modes[0], epochs),
         arm_of=lambda trial: trial.config.get("arm"),
@@ -341,7 +363,7 @@ def _task_writer(conductor: Conductor, setting: Setting, epochs: int) -> Callabl
     spec = conductor.spec
     slots = min(setting.slots, spec.resources.concurrent or setting.slots)
     common = {
-        "storage": str(setting.folder if setting.folder.local is None else setting.folder.local.absolute()),
+        "storage": str(setting.folder.absolute()),
         "sweep_uuid": setting.uuid,
         "report_seconds": report_seconds(spec.scheduler.name != "none", slots),
         "rungs": rung_epochs(spec.scheduler, epochs),
@@ -387,7 +409,7 @@ def report_seconds(scheduled: bool, slots: int) -> float:
 @contextlib.contextmanager
 def _fitting(interrupt: Interrupt) -> Iterator[None]:
     if interrupt.signum is not None:
-        raise KeyboardInterrupt
+        raise Terminated if interrupt.signum == signal.SIGTERM else KeyboardInterrupt
     interrupt.fitting = True
     try:
         yield

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from wsl_sweep.errors import StorageError, WslSweepError
+from wsl_sweep.errors import DamagedStudentError, StorageError, WslSweepError
 from wsl_sweep.spec.plan import Trial
 from wsl_sweep.storage import Place, place
 from wsl_sweep.sweep.elsewhere import OUTCOME, STUDENT, newest_attempt
@@ -34,6 +34,9 @@ VALIDATION_LOGITS = "validation_logits.safetensors"
 
 GONE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENODEV})
 """Of what the system says where a disk is full or a storage has gone."""
+
+OUT_OF_MEMORY = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+"""What other parts of CUDA than torch's allocator say where a card is too small."""
 
 _SEEN: set[str] = set()
 """Kinds of tasks that this process has done."""
@@ -111,7 +114,7 @@ def _outcome_of(error: Exception) -> dict[str, Any]:
     told = f"{type(error).__name__}: {_first_line(error)}"
     if isinstance(error, OSError) and error.errno in GONE:
         return {"status": "gone", "error": told}
-    if type(error).__name__ == "OutOfMemoryError":
+    if type(error).__name__ == "OutOfMemoryError" or any(told in str(error) for told in OUT_OF_MEMORY):
         return {"status": "out_of_memory", "error": told}
     return {"status": "failed", "error": told}
 
@@ -175,7 +178,7 @@ def _train(task: Mapping[str, Any], report: Report, facts: Facts, look: Look) ->
     outcome |= {name: fact() for name, fact in facts.items()}
     _leave_word(folder, task, outcome)
     if not task["checkpoints"]["keep_all"]:
-        _delete_checkpoints(folder)
+        _delete_checkpoints(folder, task["attempt"])
     return outcome
 
 
@@ -263,11 +266,15 @@ def _check_of(look: Look) -> Callable[[], None]:
     return check
 
 
-def _delete_checkpoints(folder: Place) -> None:
-    """Those of a finished trial are of no more use; that they could not be deleted is no harm."""
+def _delete_checkpoints(folder: Place, last: int) -> None:
+    """Those of a finished trial are of no more use; that they could not be deleted is no harm.
+
+    Not those after attempt ``last``: a worker that was given up for lost may still come to its end.
+    """
     with contextlib.suppress(StorageError, OSError):
         for attempt in folder.names():
-            if attempt.startswith("attempt-"):
+            number = attempt.removeprefix("attempt-")
+            if attempt.startswith("attempt-") and number.isdigit() and int(number) <= last:
                 for name in (folder / attempt).names():
                     if name.startswith("epoch-"):
                         (folder / attempt / name).delete()
@@ -307,14 +314,19 @@ def _evaluate(task: Mapping[str, Any], report: Report, facts: Facts, look: Look)
     from wsl_sweep.training import evaluate_on_test
 
     evaluated: dict[str, dict[str, float]] = {}
+    unreadable: dict[str, str] = {}
     check = _check_of(look)
     for data in task["trials"]:
         check()
         trial = Trial.from_json(data)
         job = _job(task, trial)
         folder = place(task["storage"]) / "trials" / trial.trial_id
-        evaluated[trial.trial_id] = evaluate_on_test(job, folder)
-    return {"status": "finished", "evaluated": evaluated}
+        try:
+            evaluated[trial.trial_id] = evaluate_on_test(job, folder)
+        except DamagedStudentError as error:
+            print(f"{trial.trial_id}: {error}", flush=True)
+            unreadable[trial.trial_id] = str(error)
+    return {"status": "finished", "evaluated": evaluated, "unreadable": unreadable}
 
 
 _DO: dict[str, Callable[[Mapping[str, Any], Report, Facts, Look], dict[str, Any]]] = {

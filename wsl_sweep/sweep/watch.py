@@ -7,11 +7,12 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
-from wsl_sweep.errors import WslSweepError
+from wsl_sweep.errors import Terminated, WslSweepError
 from wsl_sweep.storage import Place
 from wsl_sweep.sweep.conductor import Conductor
 from wsl_sweep.sweep.control import CONTROL, STOP
@@ -42,6 +43,15 @@ class Interrupt:
             self._before.setdefault(signum, handler)
         self._before.setdefault(signal.SIGUSR1, signal.signal(signal.SIGUSR1, signal.SIG_IGN))
 
+    @contextlib.contextmanager
+    def noted(self) -> Iterator[None]:
+        """Inside, a first signal is only noted."""
+        before, self.fitting = self.fitting, True
+        try:
+            yield
+        finally:
+            self.fitting = before
+
     def restore(self) -> None:
         """Gives the signals back."""
         for signum, handler in self._before.items():
@@ -52,7 +62,7 @@ class Interrupt:
         again = self.signum is not None
         self.signum = signum
         if again or not self.fitting:
-            raise KeyboardInterrupt
+            raise Terminated if signum == signal.SIGTERM else KeyboardInterrupt
 
 
 class Watch:
@@ -84,6 +94,7 @@ class Watch:
         self._control = folder / CONTROL
         self._pause = ASKED_SECONDS[folder.local is not None]
         self._looked = 0.0
+        self._asked: set[str] = set()
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watch", daemon=True)
 
@@ -131,7 +142,10 @@ class Watch:
                     self._conductor.stop("the sweep was stopped by wsl-sweep stop")
                 elif name.startswith(f"{STOP}-") and (trial_id := name.removeprefix(f"{STOP}-")):
                     self._conductor.unwanted.add(trial_id)
-                    raise_flag(self._uuid, "the trial was stopped by wsl-sweep stop", trial_id)
+                    if trial_id not in self._asked:
+                        with contextlib.suppress(Exception):  # Ray's head may not answer now; asked again then
+                            raise_flag(self._uuid, "the trial was stopped by wsl-sweep stop", trial_id)
+                            self._asked.add(trial_id)
 
     def _lease_held(self) -> bool:
         if self._lease is None or self._lease.held:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import math
@@ -13,6 +14,7 @@ from typing import Any
 
 from wsl_sweep.errors import StorageError
 from wsl_sweep.storage import Place
+from wsl_sweep.training.lost import LOST
 
 FORMAT = 1
 """Of a checkpoint; one of another is passed over."""
@@ -166,7 +168,11 @@ class Attempts:
             try:
                 checkpoint = self._read(at, trial_id, fingerprint)
                 fits(checkpoint)
+            except StorageError:
+                raise
             except Exception as error:  # damaged bytes fail in many ways, and none of them may end a trial
+                if isinstance(error, OSError) and error.errno in LOST - {errno.ENOENT}:
+                    raise StorageError(f"cannot read {self._folder(at)}: {_line(error)}") from error
                 passed_over.append(f"{at}: {_line(error)}")
                 continue
             self._order = [*(one for one in positions if one != at), at]

@@ -17,7 +17,7 @@ from wsl_sweep.data import VisionData, load
 from wsl_sweep.data.dataset import Examples, Part, available, load_test
 from wsl_sweep.data.streams import stream_seed
 from wsl_sweep.distill import Objective, Step, StepTerms, smoothed_cross_entropy
-from wsl_sweep.errors import TrialError, WslSweepError
+from wsl_sweep.errors import DamagedStudentError, StorageError, TrialError, WslSweepError
 from wsl_sweep.files import file_digest
 from wsl_sweep.models import build
 from wsl_sweep.spec.catalogue import is_library_model
@@ -363,10 +363,18 @@ def _fresh(name: str, data: VisionData, seed: int, purpose: str) -> nn.Module:
 
 
 def load_student(job: Job, folder: Path | Place, num_classes: int, in_channels: int) -> nn.Module:
-    """The trained student that ``TrialTraining.save`` left in ``folder``, in eval mode, on the CPU."""
+    """The trained student that ``TrialTraining.save`` left in ``folder``, in eval mode, on the CPU.
+
+    Raises DamagedStudentError: it is gone, or not what was saved.
+    """
     name = job.config["student"]["model"]
     student = build(name, num_classes, in_channels)
-    load_into(student, place(folder) / "student.safetensors", name)
+    try:
+        load_into(student, place(folder) / "student.safetensors", name)
+    except StorageError:
+        raise
+    except WslSweepError as error:
+        raise DamagedStudentError(str(error)) from error
     return student.eval()
 
 
