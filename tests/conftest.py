@@ -41,9 +41,16 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """With ``-n 2`` a file's tests stay in one process: they share sweeps and servers that are dear to start."""
+    if getattr(config.option, "numprocesses", None) and config.option.dist == "no":
+        config.option.dist, config.option.loadscopereorder = "loadfile", False
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What must run in one process (``xdist_group``) comes first: else the other process waits for it at the end."""
-    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+    """The longest file comes first: else one process would wait at the end for the other."""
+    items.sort(key=lambda item: item.path.name != "test_sweeps.py")
 
 
 @dataclass

@@ -23,7 +23,7 @@ from wsl_sweep.data import load
 from wsl_sweep.data.streams import stream
 from wsl_sweep.training.teachers import teacher_batch
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("bank")]
+pytestmark = pytest.mark.slow
 
 ALPHAS = [1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5]
 EPOCHS = 24

@@ -11,14 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import yaml
 from PIL import Image
 from safetensors.torch import load_file
 
 from tests.conftest import REPO, Workplace
 from wsl_sweep.models import build
 
-SPACES = sorted(path.stem for path in (REPO / "search_spaces").glob("*.yaml"))
 REAL_PICTURES = REPO.parent / "shared" / "data" / "cifar10_jpeg"
 
 OWN_CODE = '''
@@ -174,24 +172,6 @@ def test_a_folder_with_a_broken_picture_and_an_empty_class_is_swept(workplace: W
     assert logits["labels"].tolist().count(1) == 8
     teachers = next(line for line in workplace.run("plan", *arguments).splitlines() if "teachers" in line)
     assert teachers.split() == ["teachers", "1", "1"]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", SPACES)
-def test_each_search_space_runs_from_its_file_to_its_table(name: str, workplace: Workplace) -> None:
-    """With fewer epochs, seeds and trials than a user would take, and otherwise as it stands."""
-    text = (REPO / "search_spaces" / f"{name}.yaml").read_text()
-    spec = yaml.safe_load(text)
-    arguments = ["--set", "schedule.epochs=2", "--set", "schedule.milestones=[]", "--seeds", "2"]
-    arguments += ["--set", "teacher.schedule.epochs=2", "--set", "teacher.schedule.milestones=[]"]
-    if "search" in spec:
-        arguments += ["--trials", "3"]
-    workplace.run("run", str(REPO / "search_spaces" / f"{name}.yaml"), *arguments)
-    summary = workplace.summary(name)
-    assert {trial["status"] for trial in summary["trials"]} <= {"finished", "pruned"}
-    assert summary["confirmed"]
-    assert all(row["n"] == 2 and not row["missing"] for row in summary["confirmed"])
-    assert summary["compare"]["baseline"] in {row["variant"].removesuffix(" (untuned)") for row in summary["confirmed"]}
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ from wsl_sweep.storage import Place, place
 from wsl_sweep.sweep.ledger import Ledger, SweepState, fold
 
 pytest_plugins = ["tests.object_store"]
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("survival")]
+pytestmark = pytest.mark.slow
 
 FILE = """
 run: {recipe: digits, schedule: {epochs: 60}, teacher: {model: convnet_8, schedule: {epochs: 4}}}

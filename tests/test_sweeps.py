@@ -26,7 +26,6 @@ from wsl_sweep.data import load
 from wsl_sweep.sweep.ledger import Ledger
 
 SPACES = REPO / "search_spaces"
-pytestmark = pytest.mark.xdist_group("sweeps")
 QUICK = """
 run: {recipe: digits, schedule: {epochs: 3}, teacher: {model: convnet_8, schedule: {epochs: 4}}}
 """

@@ -12,7 +12,7 @@ from PIL import Image
 from tests.cluster.conftest import Doctor
 from tests.cluster.nodes import Node, RayCluster, ray_cluster
 
-pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("doctor")]
+pytestmark = pytest.mark.cluster
 
 FILE = """
 run: {{recipe: image_folder, dataset: {{root: "{root}"}}, student: {{model: "{model}"}}}}

@@ -24,7 +24,7 @@ from PIL import Image
 from tests.cluster.nodes import Node, RayCluster, ray_cluster, wait_for
 from tests.conftest import Workplace, end_session
 
-pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("cluster")]
+pytestmark = pytest.mark.cluster
 
 TEACHER_EPOCHS = 6
 FILE = f"""

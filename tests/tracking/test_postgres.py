@@ -13,7 +13,7 @@ from tests.tracking.conftest import Postgres, Server
 from tests.tracking.helpers import SWEEP, is_whole, rows, snapshot, story, sweep_of, tell, trials
 from wsl_sweep.tracking import MlflowWriter, Tracking
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("postgres")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
