@@ -69,16 +69,16 @@ def resume(job: Mapping[str, Any]) -> dict[str, Any]:
     spec = parse_spec(file_of(job["wanted"], job["sampler"], job["scheduler"]), "benchmark", CommandLine())
     lease = timed("lease", lambda: Lease.take(folder))
     before = resident_mb()
-    # ``sweep_status``, the conductor and ``bring_in_line`` each read it.
-    events = timed("read", lambda: Ledger(folder / "ledger").events())
-    timed("fold", lambda: fold(events))
     ledger = timed("read", lambda: Ledger(folder / "ledger", lease))
+    events = timed("read", ledger.events)
+    timed("fold", lambda: fold(events))  # to see whether it is finished
     elsewhere = Elsewhere(folder.parent, folder.name)
     conductor = timed(
         "conductor",
         lambda: Conductor(
             spec,
             ledger,
+            events=events,
             has_teacher=lambda _: True,
             elsewhere=lambda trial_id: [one.to_json() for one in elsewhere.find(trial_id)],
         ),
@@ -87,8 +87,8 @@ def resume(job: Mapping[str, Any]) -> dict[str, Any]:
     known = set(conductor.state.trials)
     timed("recover", lambda: driving._recover(conductor, folder))
     timed("display", lambda: SweepDisplay(Console(quiet=True), conductor))
-    events = timed("read", ledger.events)
-    timed("stories", lambda: stories(events))
+    told = conductor.forget_events()
+    timed("stories", lambda: stories(told))
     scheduler = ArmScheduler(
         make=lambda: build_scheduler(spec.scheduler, spec.metrics[0], spec.modes[0], spec.most_epochs()),
         arm_of=lambda trial: None,

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -21,6 +22,7 @@ REAL_PICTURES = REPO.parent / "shared" / "data" / "cifar10_jpeg"
 
 OWN_CODE = '''
 import torch
+import yaml
 import torch.nn.functional as F
 from torch import nn
 

@@ -506,3 +506,26 @@ def _fill(path: Path) -> None:
     with contextlib.suppress(OSError), path.open("wb", buffering=0) as file:
         while True:
             file.write(bytes(4096))
+
+
+def test_without_a_ledger_and_with_torn_students_the_sweep_is_made_whole(
+    undisturbed: Workplace, copied: Workplace
+) -> None:
+    """A resume that cannot start deletes nothing; what workers left is taken in; a torn student is trained again."""
+    sweep = watched(copied)
+    (sweep.folder / "ledger").delete()
+    (copied.folder / "mlflow.db").unlink()
+    torn, gone, *_ = sorted((sweep.folder / "trials").names())
+    student = sweep.folder / "trials" / torn / "student.safetensors"
+    student.write(student.read_bytes()[:-9])
+    (sweep.folder / "trials" / gone / "student.safetensors").delete()
+    nowhere = ["--address", "127.0.0.1:1", "--insecure", "--storage", str(copied.folder / "runs")]
+    told = copied.run("resume", "whole", *nowhere, "--tracking-uri", copied.uri, expect=2)
+    assert "no Ray cluster answers at 127.0.0.1:1" in told
+    assert len((sweep.folder / "trials").names()) == 4
+    copied.run("resume", "whole", timeout=SECONDS)
+    check_same(undisturbed, copied)
+    assert {trial_id: state.attempt for trial_id, state in sweep.state.trials.items()} == {
+        trial_id: 2 if trial_id in (torn, gone) else 1 for trial_id in sweep.state.trials
+    }
+    assert any(f"the student of {torn} is trained again" in note for note in copied.summary("whole")["notes"])

@@ -23,7 +23,7 @@ from wsl_sweep.spec.spec import Spec
 from wsl_sweep.storage import Place
 from wsl_sweep.sweep.control import forget_requests
 from wsl_sweep.sweep.lease import Lease
-from wsl_sweep.sweep.ledger import READERS, Ledger
+from wsl_sweep.sweep.ledger import READERS, Event, Ledger
 
 TEACHERS = ".teachers"
 """Where a cluster's nodes find teachers, in the storage."""
@@ -48,8 +48,9 @@ def drive(
     plan: Mapping[str, Any],
     options: RunOptions,
     address: str | None,
-    lease: Lease,
     *,
+    ledger: Ledger,
+    events: list[Event],
     fresh: bool,
 ) -> Finished:
     """Runs a sweep, or what is left of it, and writes what it found.
@@ -60,7 +61,8 @@ def drive(
         plan: of the sweep.
         options: of this driver.
         address: of the cluster, or None.
-        lease: held by the caller.
+        ledger: of the sweep, with the lease that the caller holds.
+        events: all that are in it.
         fresh: whether the sweep is begun now; of one that goes on nothing is ever deleted.
 
     Raises:
@@ -70,11 +72,11 @@ def drive(
     from wsl_sweep.sweep.environment import prepare_environment
 
     prepare_environment(local=address is None)
-    return _Driver(spec, folder, plan, options, address, lease, fresh).run()
+    return _Driver(spec, folder, plan, options, address, ledger, events, fresh).run()
 
 
 class _Driver:
-    """One driver's run of a sweep. Its arguments are those of ``drive``."""
+    """One driver's run of a sweep. Its arguments are those of ``drive``; the lease is the ledger's."""
 
     def __init__(
         self,
@@ -83,7 +85,8 @@ class _Driver:
         plan: Mapping[str, Any],
         options: RunOptions,
         address: str | None,
-        lease: Lease,
+        ledger: Ledger,
+        events: list[Event],
         fresh: bool,
     ) -> None:
         from wsl_sweep.sweep.conductor import Conductor
@@ -91,7 +94,8 @@ class _Driver:
         from wsl_sweep.sweep.watch import Interrupt
 
         self.spec, self.folder, self.plan, self.options = spec, folder, plan, options
-        self.address, self.lease = address, lease
+        assert ledger.lease is not None
+        self.address, self.lease = address, ledger.lease
         self.gpu, device_kind = settle_resources(spec, address)
         self.writer, self.tracking = make_writer(spec, plan, options, device_kind)
         storage = folder.parent.absolute()  # workers may look from another folder
@@ -99,7 +103,8 @@ class _Driver:
         elsewhere = Elsewhere(storage, folder.name)
         self.conductor = Conductor(
             spec,
-            Ledger(folder / "ledger", lease),
+            ledger,
+            events=events,
             device_kind=device_kind,
             gpu=self.gpu,
             has_teacher=lambda teacher_id: _has_teacher(teacher_id, self.teachers),
@@ -149,7 +154,6 @@ class _Driver:
     def _try(self, display: Any) -> BaseException | None:
         """Runs the script; returns why it could not be run to its end, or None, also where it was told to stop."""
         self.writer.warm_up()
-        threading.Thread(target=_import_training, daemon=True).start()  # while Ray's own processes start
         try:
             self._fit(display)
         except BaseException as error:
@@ -320,10 +324,6 @@ def _kept_log(logs: Path, folder: Place) -> Path:
         kept.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(logs / "driver.log", kept)
     return kept
-
-
-def _import_training() -> None:
-    import wsl_sweep.training  # noqa: F401
 
 
 def _import_export() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from wsl_sweep.app.changes import changes
 from wsl_sweep.app.driving import drive, leased, stop_ray
-from wsl_sweep.app.folders import find_sweep, new_folder, open_sweep, read_plan, state_of, write_plan, write_text
+from wsl_sweep.app.folders import find_sweep, new_folder, open_sweep, read_plan, write_plan, write_text
 from wsl_sweep.app.options import Finished, RunOptions, settle_resources, storage_folder, with_storage
 from wsl_sweep.app.planning import versions
 from wsl_sweep.app.preparing import prepare_data, surroundings, teacher_notes
@@ -28,7 +28,7 @@ from wsl_sweep.spec.plan import make_plan
 from wsl_sweep.spec.spec import Spec
 from wsl_sweep.storage import Place
 from wsl_sweep.sweep.lease import Lease
-from wsl_sweep.sweep.ledger import Ledger, unevaluated
+from wsl_sweep.sweep.ledger import Ledger, fold, unevaluated
 
 
 @unchanging()
@@ -84,7 +84,8 @@ def run_sweep(path: Path, command_line: CommandLine = CommandLine(), options: Ru
         except StorageError as error:
             raise WslSweepError(f"{error}; choose another --storage") from error
         spec = replace(spec, name=folder.name, notes=(*spec.notes, *notes))
-        return drive(spec, folder, plan, options, address, lease, fresh=True)
+        ledger = Ledger(folder / "ledger", lease)
+        return drive(spec, folder, plan, options, address, ledger=ledger, events=[], fresh=True)
 
 
 @contextlib.contextmanager
@@ -146,7 +147,9 @@ def _go_on(name: str, options: RunOptions, more: Mapping[str, int]) -> Finished:
         world = LocalWorld(plan["import_folders"])
         spec, _ = open_sweep(folder, world)
         added = changes(spec, plan, world, more, as_begun=options.as_begun)
-        state = state_of(folder)
+        ledger = Ledger(folder / "ledger", lease)
+        events = ledger.events()
+        state = fold(events)
         if added is None and state.status == "finished" and not unevaluated(state, state.rows):
             if lease.stale is not None or not _ended_whole(folder):
                 return bring_in_line(replace(spec, name=name), folder, plan, options)  # its driver died at the end
@@ -168,10 +171,10 @@ def _go_on(name: str, options: RunOptions, more: Mapping[str, int]) -> Finished:
             if spec.tracking.uri != before.tracking.uri:
                 plan["tracking_uri"] = storable_uri(spec, options)
             plan |= {"command_line": asdict(added.command_line), "stages": dict(make_plan(spec).stages)}
-            Ledger(folder / "ledger", lease).append("sweep", status="running")  # not finished, whatever happens now
+            events.append(ledger.append("sweep", status="running"))  # not finished, whatever happens now
             write_text(folder / "sweep.yaml", spec.text)
             write_plan(folder, plan)
-        return drive(spec, folder, plan, options, address, lease, fresh=False)
+        return drive(spec, folder, plan, options, address, ledger=ledger, events=events, fresh=False)
 
 
 def _moved(plan: dict[str, Any]) -> dict[str, Any]:

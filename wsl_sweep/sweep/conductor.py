@@ -75,6 +75,7 @@ class Conductor:
         has_teacher: whether a teacher of this id is in the store.
         elsewhere: what other sweeps of this storage have of a trial id.
         listeners: hear every event once it is on disk.
+        events: of the ledger, by whoever has read it already.
 
     Attributes:
         stopping: why nothing new begins, or None; a thread may set it by ``stop``.
@@ -91,11 +92,13 @@ class Conductor:
         has_teacher: Callable[[str], bool] = lambda _: False,
         elsewhere: Callable[[str], Sequence[Mapping[str, Any]]] = lambda _: (),
         listeners: Sequence[Listener] = (),
+        events: list[Event] | None = None,
     ) -> None:
         self.spec, self.ledger, self.device_kind = spec, ledger, device_kind
         self.listeners = list(listeners)
-        self._events: list[Event] | None = ledger.events()
-        self.state: SweepState = fold(self._events)
+        told = ledger.events() if events is None else events
+        self._events: list[Event] | None = told
+        self.state: SweepState = fold(told)
         self.tasks: dict[str, Task] = {}
         self.plan = make_plan(spec, device_kind)
         self.expected = sum(self.plan.stages.values())

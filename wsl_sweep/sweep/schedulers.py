@@ -154,7 +154,8 @@ class ArmScheduler(FIFOScheduler):  # type: ignore[misc]
         """Once for each trial, whatever its attempts. Its bracket of ``hyperband`` is drawn by its id."""
         if trial_id not in self._known:
             self._known[trial_id] = 0
-            with _drawing(trial_id):
+            draws = len(getattr(scheduler, "_brackets", ())) > 1
+            with _drawing(trial_id) if draws else contextlib.nullcontext():
                 scheduler.on_trial_add(None, _Known(trial_id))
 
     def _hear(self, scheduler: TrialScheduler, controller: Any, trial_id: str, row: Mapping[str, float]) -> str:

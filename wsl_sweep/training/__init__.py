@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wsl_sweep.training.bank import BankSettings
-    from wsl_sweep.training.teachers import FrozenTeacher, TeacherStore
+    from wsl_sweep.training.teacher_store import TeacherStore
+    from wsl_sweep.training.teachers import FrozenTeacher
     from wsl_sweep.training.trial import Job, TrialTraining, evaluate_on_test, train_teacher
 
 __all__ = ["BankSettings", "FrozenTeacher", "Job", "TeacherStore", "TrialTraining", "evaluate_on_test", "train_teacher"]
 
-_MODULES = {"BankSettings": "bank", "FrozenTeacher": "teachers", "TeacherStore": "teachers"}
+_MODULES = {"BankSettings": "bank", "FrozenTeacher": "teachers", "TeacherStore": "teacher_store"}
 
 
 def __getattr__(name: str) -> Any:

@@ -34,7 +34,8 @@ from wsl_sweep.training.lost import resting_on
 from wsl_sweep.training.metrics import classification_metrics
 from wsl_sweep.training.state import TrainingState
 from wsl_sweep.training.supply import TeacherSupply, supply_for
-from wsl_sweep.training.teachers import FrozenTeacher, TeacherStore
+from wsl_sweep.training.teacher_store import TeacherStore
+from wsl_sweep.training.teachers import FrozenTeacher
 from wsl_sweep.training.weights import build_with_seed, load_into, save_tensors
 from wsl_sweep.user_code import is_import_name
 
