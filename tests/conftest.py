@@ -50,7 +50,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest file comes first: else one process would wait at the end for the other."""
-    items.sort(key=lambda item: item.path.name != "test_sweeps.py")
+    items.sort(key=lambda item: item.path != Path(__file__).with_name("test_sweeps.py"))
 
 
 @dataclass

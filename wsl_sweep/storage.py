@@ -218,9 +218,8 @@ def _link(temporary: str, path: Path) -> bool:
     try:
         os.link(temporary, path)
     except FileExistsError:
-        return (
-            os.stat(temporary).st_nlink == 2
-        )  # NFS asks again where an answer was lost: it is there by the first call
+        # NFS asks again where an answer was lost, and the second call finds what the first has made.
+        return os.stat(temporary).st_nlink == 2
     except OSError as error:
         if error.errno not in NO_LINKS:
             raise

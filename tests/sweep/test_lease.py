@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from wsl_sweep import storage
 from wsl_sweep.errors import WslSweepError
 from wsl_sweep.storage import Place, place
 from wsl_sweep.sweep import lease as lease_module
@@ -396,3 +397,11 @@ def test_of_several_processes_at_once_exactly_one_gets_it(on_disk: Place) -> Non
     takers = [start(TRY, str(on_disk), when) for _ in range(4)]
     said = sorted(taker.communicate(timeout=60)[0].strip() for taker in takers)
     assert said == ["refused", "refused", "refused", "taken"]
+
+
+def test_a_taker_that_died_at_that_very_moment_is_outlived(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In an object store it leaves a claim, which counts for a while."""
+    monkeypatch.setattr(storage, "CLAIM_SECONDS", 2.0)
+    sweep = place(s3) / "alpha"
+    (sweep / "lease" / ".000001.json.claim-0").write(b"")
+    Lease.take(sweep).release()

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ from torch import nn
 from wsl_sweep.data import load
 from wsl_sweep.errors import DivergedError, TrialError, WslSweepError
 from wsl_sweep.models import build
+from wsl_sweep.storage import place
 from wsl_sweep.training import FrozenTeacher, Job, TeacherStore, TrialTraining, train_teacher, trial
+from wsl_sweep.training.attempts import Stopped
 from wsl_sweep.training.loop import predict
 from wsl_sweep.training.metrics import classification_metrics
 from wsl_sweep.training.weights import load_into, load_tensors, save_tensors
@@ -345,9 +348,83 @@ def test_what_ends_a_teachers_training_leaves_no_teacher(store: TeacherStore) ->
     assert store.card(job.teacher()[0]) is None  # type: ignore[index]
 
 
+@pytest.mark.parametrize("steps", [1, 7, 9, 20])
+def test_a_teacher_that_was_stopped_goes_on_where_it_stood(store: TeacherStore, tmp_path: Path, steps: int) -> None:
+    """To the same bits: within an epoch, between two, and with the next worker stopped once more."""
+    job = make_job("teacher.schedule.epochs=3")
+    (teacher_id, _) = job.teacher()  # type: ignore[misc]
+    undisturbed = train_teacher(job, TeacherStore(tmp_path / "undisturbed"))
+    assert undisturbed is not None
+    heard: list[float] = []
+
+    def stopped_after(steps: int) -> Callable[[], None]:
+        calls = iter(range(999))
+
+        def check() -> None:
+            if next(calls) == steps:
+                raise Stopped("pre-emption")
+
+        return check
+
+    for _ in range(2):
+        with pytest.raises(Stopped):
+            train_teacher(job, store, on_epoch=lambda row: heard.append(row["epoch"]), check=stopped_after(steps))
+        assert store.card(teacher_id) is None
+        if steps > 10:  # of 21
+            break
+    card = train_teacher(job, store, on_epoch=lambda row: heard.append(row["epoch"]))
+    assert card is not None
+    assert card["sha256"] == undisturbed["sha256"]
+    assert {name: value for name, value in card["metrics"].items() if name != "train/seconds"} == {
+        name: value for name, value in undisturbed["metrics"].items() if name != "train/seconds"
+    }
+    assert heard == [1, 2, 3]
+    assert not (store.root / ".begun" / teacher_id).exists()
+
+
+def test_a_teacher_whose_last_epoch_was_kept_and_nothing_more_is_only_put_away(
+    store: TeacherStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = make_job()
+
+    def dies(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TeacherStore, "_add", dies)
+        with pytest.raises(KeyboardInterrupt):
+            train_teacher(job, store)
+    heard: list[Any] = []
+    card = train_teacher(job, store, on_epoch=heard.append)
+    undisturbed = train_teacher(job, TeacherStore(tmp_path / "undisturbed"))
+    assert card is not None
+    assert undisturbed is not None
+    assert heard == []
+    assert card["sha256"] == undisturbed["sha256"]
+    assert card["metrics"]["validation/accuracy"] == undisturbed["metrics"]["validation/accuracy"]
+
+
+def test_a_cluster_keeps_checkpoints_of_a_teacher_where_every_node_finds_them(tmp_path: Path) -> None:
+    job = make_job()
+    one, two = (TeacherStore(tmp_path / name, place(tmp_path / "shared")) for name in ("one", "two"))
+    calls = iter(range(99))
+
+    def check() -> None:
+        if next(calls) == 9:
+            raise Stopped("its node is taken away")
+
+    with pytest.raises(Stopped):
+        train_teacher(job, one, check=check)
+    heard: list[float] = []
+    train_teacher(job, two, on_epoch=lambda row: heard.append(row["epoch"]))
+    assert heard == [2]
+
+
 def test_a_teacher_that_diverges_says_that_it_is_the_teacher(store: TeacherStore) -> None:
+    job = make_job("teacher.optimizer.lr=1e30")
     with pytest.raises(DivergedError, match=r"epoch 1; lower teacher\.optimizer\.lr"):
-        train_teacher(make_job("teacher.optimizer.lr=1e30"), store)
+        train_teacher(job, store)
+    assert not (store.root / ".begun" / job.teacher()[0]).exists()  # type: ignore[index]
 
 
 # --- damaged weights -------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from wsl_sweep import storage
 from wsl_sweep.errors import SweepError, WslSweepError
 from wsl_sweep.storage import Place
 
@@ -98,6 +99,10 @@ class Lease:
                 )
         lease = cls(folder, number + 1, stale)
         made = lease._file.create(lease._content())
+        patience = time.monotonic() + storage.CLAIM_SECONDS + 5.0
+        while not made and _newest(folder)[0] == number and time.monotonic() < patience:
+            time.sleep(1.0)  # nobody has it: who claimed it in an object store, and died, is outlived
+            made = lease._file.create(lease._content())
         if not made or _newest(folder)[0] != lease._number:
             if made:
                 lease._file.delete()

@@ -288,6 +288,7 @@ def _told(task: Mapping[str, Any], row: Mapping[str, float], unsent: list[dict[s
 
 def _teacher(task: Mapping[str, Any], report: Report, facts: Facts, look: Look) -> dict[str, Any]:
     from wsl_sweep.training import train_teacher
+    from wsl_sweep.training.attempts import CheckpointSettings
 
     trial = Trial.from_json(task["trials"][0])
     job = _job(task, trial)
@@ -300,7 +301,13 @@ def _teacher(task: Mapping[str, Any], report: Report, facts: Facts, look: Look) 
             report({"teacher_epoch": row["epoch"], "teacher_epochs": epochs})
             last_report[0] = time.perf_counter()
 
-    card = train_teacher(job, _teachers(task), on_epoch=on_epoch, check=_check_of(look))
+    card = train_teacher(
+        job,
+        _teachers(task),
+        on_epoch=on_epoch,
+        check=_check_of(look),
+        checkpoints=CheckpointSettings(**task["checkpoints"]),
+    )
     return {"status": "finished", "card": {"metrics": (card or {}).get("metrics")}}
 
 

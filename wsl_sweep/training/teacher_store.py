@@ -17,7 +17,7 @@ from filelock import FileLock
 from wsl_sweep.errors import StorageError
 from wsl_sweep.files import file_digest, write_json, write_whole
 from wsl_sweep.paths import cache_folder
-from wsl_sweep.storage import Place
+from wsl_sweep.storage import Place, place
 
 if TYPE_CHECKING:
     from torch import nn
@@ -92,6 +92,10 @@ class TeacherStore:
         """The teacher's safetensors file."""
         return self.root / teacher_id / "weights.safetensors"
 
+    def begun(self, teacher_id: str) -> Place:
+        """Where checkpoints of a teacher lie that is being trained: with what all nodes share, if there is such."""
+        return (self.shared if self.shared is not None else place(self.root)) / ".begun" / teacher_id
+
     def ensure(self, teacher_id: str, train: Callable[[], tuple[nn.Module, dict[str, Any]]]) -> dict[str, Any]:
         """The card of a teacher, which ``train`` makes if it is neither here nor shared.
 
@@ -117,7 +121,10 @@ class TeacherStore:
                 parameters = sum(parameter.numel() for parameter in model.parameters())
                 card = {"teacher_id": teacher_id, "sha256": digest, "parameters": parameters, **facts}
                 self._add(content, card)
-            return self._share(card)
+            card = self._share(card)
+            with contextlib.suppress(StorageError, OSError):
+                self.begun(teacher_id).delete()
+            return card
 
     def update(self, card: Mapping[str, Any]) -> None:
         """Writes a card anew; the weights stay."""

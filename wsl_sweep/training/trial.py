@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from wsl_sweep.data import VisionData, load
 from wsl_sweep.data.dataset import Examples, Part, available, load_test
 from wsl_sweep.data.streams import stream_seed
 from wsl_sweep.distill import Objective, Step, StepTerms, smoothed_cross_entropy
-from wsl_sweep.errors import DamagedStudentError, StorageError, TrialError, WslSweepError
+from wsl_sweep.errors import DamagedStudentError, DivergedError, StorageError, TrialError, WslSweepError
 from wsl_sweep.files import file_digest
 from wsl_sweep.models import build
 from wsl_sweep.spec.catalogue import is_library_model
@@ -76,12 +77,25 @@ class Job:
 
 
 def train_teacher(
-    job: Job, store: TeacherStore, *, on_epoch: Progress = _nothing, check: Check = _nothing
+    job: Job,
+    store: TeacherStore,
+    *,
+    on_epoch: Progress = _nothing,
+    check: Check = _nothing,
+    checkpoints: CheckpointSettings = CheckpointSettings(),  # noqa: B008 - frozen
 ) -> dict[str, Any] | None:
     """Makes sure that the job's teacher is in the store, and returns its card (None: it reads none).
 
     A teacher is a classifier trained with (label-smoothed) cross-entropy on the same part of the same data, always
-    in float32. ``on_epoch`` hears each epoch's row if it is trained now.
+    in float32. Where somebody began to train it and was interrupted, it goes on from the last checkpoint, which lies
+    in the store.
+
+    Args:
+        job: whose teacher.
+        store: where it is found, or comes to.
+        on_epoch: hears each epoch's row if it is trained now.
+        check: called before each step; what it raises ends the training, ``Stopped`` with a checkpoint of the place.
+        checkpoints: when they are saved.
     """
     named = job.teacher()
     if named is None or job.config["teacher"].get("checkpoint"):
@@ -101,8 +115,20 @@ def train_teacher(
             )
             return StepTerms(loss.mean(), loss.detach())
 
-        row: Row = {}
-        for row in train_epochs(
+        begun = Attempts(store.begun(teacher_id))
+        made_with = fingerprint(device, data.digest, None, source_of(config["model"]))
+        found = _newest(begun, teacher_id, made_with, data, config["schedule"], model)
+        start = TrainingState.read(found.checkpoint, model) if found is not None else None
+        if start is not None:
+            start.restore_model(model)
+            print(f"the teacher goes on after epoch {start.epoch}", flush=True)
+
+        def checkpoint(rows: Sequence[Row], state: TrainingState) -> Checkpoint:
+            return checkpoint_of(state, rows, trial_id=teacher_id, fingerprint=made_with, teacher=None)
+
+        attempt = found.attempt + 1 if found is not None else 1
+        keeper = _keeper(begun, attempt, replace(checkpoints, keep_all=False), config["schedule"], checkpoint, found)
+        rows = train_epochs(
             model,
             data,
             step_loss,
@@ -113,9 +139,16 @@ def train_teacher(
             say=_on_stderr,
             check=check,
             section="teacher.",
-        ):
-            on_epoch(row)
-        metrics = {name: value for name, value in row.items() if name != "timestamp"}
+            start=start,
+            keeper=keeper,
+        )
+        try:
+            for row in rows:
+                on_epoch(row)
+        except DivergedError:
+            begun.folder.delete()  # it would come to the same
+            raise
+        metrics = {name: value for name, value in keeper.rows[-1].items() if name != "timestamp"}
         facts = {
             "identity": identity,
             "model": config["model"],
@@ -171,7 +204,7 @@ class TrialTraining:
         checkpoints: CheckpointSettings = CheckpointSettings(),  # noqa: B008 - frozen
     ) -> None:
         self.job = job
-        card = train_teacher(job, store, on_epoch=on_teacher_epoch, check=check)
+        card = train_teacher(job, store, on_epoch=on_teacher_epoch, check=check, checkpoints=checkpoints)
         prepare_process(job.threads, job.gpu)
         self.device = pick_device()
         self.data = _load(job.config["dataset"], job.part, self.device)
@@ -269,21 +302,15 @@ class TrialTraining:
         )
 
     def _go_on(self, attempts: Attempts, trial_id: str | None) -> Found | None:
-        """The checkpoint from which this training goes on; says what is passed over."""
-        steps = steps_an_epoch(len(self.data.train), self.job.config["schedule"]["batch_size"])
-
-        def fits(checkpoint: Checkpoint) -> None:
-            if checkpoint.epoch > self.epochs or checkpoint.step > (steps if checkpoint.epoch < self.epochs else 0):
-                raise ValueError("is beyond the end of the training")
-            self._state(checkpoint)
-
-        found, passed_over = attempts.newest(trial_id or attempts.folder.name, self.fingerprint, fits)
-        for text in passed_over:
-            _on_stderr(f"checkpoint passed over: {text}")
-        return found
+        """The checkpoint from which this training goes on."""
+        own, schedule = trial_id or attempts.folder.name, self.job.config["schedule"]
+        return _newest(attempts, own, self.fingerprint, self.data, schedule, self.student, self._drifting())
 
     def _state(self, checkpoint: Checkpoint) -> TrainingState:
-        return TrainingState.read(checkpoint, self.student, self.teacher.drifting() if self.teacher else {})
+        return TrainingState.read(checkpoint, self.student, self._drifting())
+
+    def _drifting(self) -> Mapping[str, torch.Tensor]:
+        return self.teacher.drifting() if self.teacher is not None else {}
 
     def _keeper_of(
         self, attempts: Attempts | None, attempt: int, trial_id: str | None, settings: CheckpointSettings
@@ -295,9 +322,7 @@ class TrialTraining:
         def checkpoint(rows: Sequence[Row], state: TrainingState) -> Checkpoint:
             return checkpoint_of(state, rows, trial_id=own, fingerprint=self.fingerprint, teacher=self.teacher_facts())
 
-        before = self._found.checkpoint if self._found else None
-        saved, rows = ((before.epoch, before.step), before.rows) if before is not None else ((0, 0), ())
-        return CheckpointKeeper(attempts, attempt, settings, self.epochs, checkpoint, saved, rows)
+        return _keeper(attempts, attempt, settings, self.job.config["schedule"], checkpoint, self._found)
 
     def _supply(self, store: TeacherStore, card: dict[str, Any] | None) -> tuple[TeacherSupply | None, str | None]:
         named = self.job.teacher()
@@ -330,6 +355,43 @@ class TrialTraining:
             about={"teacher": named[0], "model": config["model"], "dataset": self.job.config["dataset"]["name"]},
             check=self._check,
         ), digest
+
+
+def _newest(
+    attempts: Attempts,
+    own: str,
+    made_with: Mapping[str, str | None],
+    data: VisionData,
+    schedule: Mapping[str, Any],
+    model: nn.Module,
+    drifting: Mapping[str, torch.Tensor] = MappingProxyType({}),
+) -> Found | None:
+    """The checkpoint from which a training of ``model`` goes on, or None; says what is passed over."""
+    steps, epochs = steps_an_epoch(len(data.train), schedule["batch_size"]), schedule["epochs"]
+
+    def fits(checkpoint: Checkpoint) -> None:
+        if checkpoint.epoch > epochs or checkpoint.step > (steps if checkpoint.epoch < epochs else 0):
+            raise ValueError("is beyond the end of the training")
+        TrainingState.read(checkpoint, model, drifting)
+
+    found, passed_over = attempts.newest(own, made_with, fits)
+    for text in passed_over:
+        _on_stderr(f"checkpoint passed over: {text}")
+    return found
+
+
+def _keeper(
+    attempts: Attempts,
+    attempt: int,
+    settings: CheckpointSettings,
+    schedule: Mapping[str, Any],
+    checkpoint: Callable[[Sequence[Row], TrainingState], Checkpoint],
+    found: Found | None,
+) -> CheckpointKeeper:
+    """Saves what ``checkpoint`` makes of a training that goes on from ``found``."""
+    before = found.checkpoint if found is not None else None
+    saved, rows = ((before.epoch, before.step), before.rows) if before is not None else ((0, 0), ())
+    return CheckpointKeeper(attempts, attempt, settings, schedule["epochs"], checkpoint, saved, rows)
 
 
 def _on_stderr(text: str) -> None:
