@@ -22,7 +22,6 @@ REAL_PICTURES = REPO.parent / "shared" / "data" / "cifar10_jpeg"
 
 OWN_CODE = '''
 import torch
-import yaml
 import torch.nn.functional as F
 from torch import nn
 

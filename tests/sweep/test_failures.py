@@ -479,3 +479,27 @@ def test_a_search_runs_on_every_kind_and_a_file_that_names_one_on_that(tmp_path:
     single = conductor_of(spec_of(PAIR), tmp_path / "c", has_teacher=there)
     single.settle_accelerator(_kinds(A100=8))
     assert single.accelerator_of(begun(single)) is None
+
+
+def test_a_budget_of_trials_lets_the_interrupted_ones_end(tmp_path: Path) -> None:
+    """They are among those that the budget counts."""
+    spec = spec_of(PAIR.replace("[kd]", "[kd, ce]") + "budget: {trials: 2}\n")
+    first = conductor_of(spec, tmp_path, has_teacher=there)
+    one, two = begun(first), begun(first)
+    first.interrupt()
+    second = conductor_of(spec, tmp_path, has_teacher=there)
+    play(second)
+    assert {second.state.trials[task.key].status for task in (one, two)} == {"finished"}
+    assert len(second.state.trials) == 2
+
+
+def test_a_teacher_that_is_being_trained_is_waited_for_at_a_stop(tmp_path: Path) -> None:
+    conductor = conductor_of(spec_of(PAIR), tmp_path)
+    task = conductor.next()
+    assert task is not None
+    assert task.kind == "teacher"
+    assert not conductor.training
+    conductor.started(task.key)
+    assert conductor.training
+    conductor.ended(task.key, {"status": "killed"})
+    assert not conductor.training

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -112,8 +114,8 @@ def test_an_evaluation_names_a_student_that_is_gone_or_torn_and_measures_the_oth
     there, other = trial_of(), trial_of("distillation.alpha=3")
     do(tmp_path, there)
     student = tmp_path / "trials" / other.trial_id / "student.safetensors"
+    student.parent.mkdir(parents=True)
     if torn:
-        student.parent.mkdir(parents=True)
         student.write_bytes((tmp_path / "trials" / there.trial_id / "student.safetensors").read_bytes()[:1000])
     reports: list[dict[str, Any]] = []
     task = task_of(tmp_path, there, "evaluate")
@@ -496,3 +498,25 @@ def test_without_its_student_a_trial_is_taken_over_for_a_search_alone(tmp_path: 
     trial = replace(trial_of(), stage="search", arm="tuned")
     _, outcome = do(tmp_path / "own", trial, elsewhere=found_by(tmp_path, trial))
     assert outcome["taken_over"] == {"sweep": "other", "attempt": 1}
+
+
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.EMFILE])
+def test_a_student_that_cannot_be_read_now_is_not_taken_for_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """It would be trained again from the beginning: the sweep stops instead, and can go on."""
+    trial = trial_of()
+    do(tmp_path, trial)
+    read = DiskPlace.read_bytes
+
+    def fails(self: DiskPlace) -> bytes:
+        if self.name == "student.safetensors":
+            raise OSError(number, os.strerror(number))
+        return read(self)
+
+    monkeypatch.setattr(DiskPlace, "read_bytes", fails)
+    assert do(tmp_path, trial, kind="evaluate")[1]["status"] == "gone"
+
+
+def test_a_storage_that_is_gone_is_not_taken_for_damaged_students(tmp_path: Path) -> None:
+    assert do(tmp_path, trial_of(), kind="evaluate")[1]["status"] == "gone"

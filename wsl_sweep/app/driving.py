@@ -127,7 +127,6 @@ class _Driver:
             with only_ours(self.logs / "driver.log") as console:
                 display = SweepDisplay(console, self.conductor)
                 self.conductor.listeners += [self.writer.on_event, display.on_event, _Ahead()]
-                _announce(display, self.spec, self.conductor.plan, self.folder)
                 failure = self._try(display)
                 with self.interrupt.noted():  # a first signal from here on cuts nothing short
                     stop_ray()
@@ -153,8 +152,9 @@ class _Driver:
 
     def _try(self, display: Any) -> BaseException | None:
         """Runs the script; returns why it could not be run to its end, or None, also where it was told to stop."""
-        self.writer.warm_up()
         try:
+            self.writer.warm_up()
+            _announce(display, self.spec, self.conductor.plan, self.folder)
             self._fit(display)
         except BaseException as error:
             with contextlib.suppress(OSError):  # its disk may be full
@@ -187,7 +187,9 @@ class _Driver:
                     f"has one that a trial fits on: bring one, or start another sweep ({error})"
                 ) from error
         self.writer.start()
-        self.writer.bring_in_line(self.conductor.forget_events(), rows_of(self.folder))
+        events = self.conductor.forget_events()
+        self.writer.bring_in_line(events, rows_of(self.folder))
+        events.clear()  # of thousands of trials, and others hold them too
         setting = Setting(
             folder=self.folder,
             uuid=self.plan["uuid"],

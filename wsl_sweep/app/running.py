@@ -143,9 +143,9 @@ def _go_on(name: str, options: RunOptions, more: Mapping[str, int]) -> Finished:
     folder = find_sweep(options.storage, name)
     plan = read_plan(folder)
     with leased(folder) as lease:
+        world = LocalWorld(_moved(plan)["import_folders"])
+        spec, plan = open_sweep(folder, world)
         plan = _moved(plan)
-        world = LocalWorld(plan["import_folders"])
-        spec, _ = open_sweep(folder, world)
         added = changes(spec, plan, world, more, as_begun=options.as_begun)
         ledger = Ledger(folder / "ledger", lease)
         events = ledger.events()
@@ -165,7 +165,9 @@ def _go_on(name: str, options: RunOptions, more: Mapping[str, int]) -> Finished:
         address = options.address or os.environ.get("RAY_ADDRESS")
         spec = replace(_with_precisions(spec, plan.get("precision", {})), name=name)
         spec = _on_its_device(spec, plan, address)
-        spec = replace(spec, notes=(*spec.notes, *_other_versions(plan)))
+        for note in _other_versions(plan):
+            if note not in state.notes:
+                events.append(ledger.append("note", text=note))
         if added is not None:
             print("added: " + "; ".join(added.what), flush=True)
             if spec.tracking.uri != before.tracking.uri:

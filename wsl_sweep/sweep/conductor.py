@@ -146,16 +146,17 @@ class Conductor:
 
     @property
     def training(self) -> bool:
-        """Whether a trial has begun and not ended."""
+        """Whether a trial, or a teacher's training, has begun and not ended."""
         return bool(self._begun)
 
     def started(self, key: str) -> None:
         """A worker has begun with a task; one that finds the sweep being stopped gives it back at once."""
         task = self.tasks.get(key)
-        if task is not None and task.kind == "train" and self.stopping is None:
-            trial_id = task.trials[0].trial_id
-            self._begun[key] = time.time()
-            self._write("started", trial_id=trial_id, attempt=task.attempt)
+        if task is None or task.kind == "evaluate" or self.stopping is not None:
+            return
+        self._begun[key] = time.time()
+        if task.kind == "train":
+            self._write("started", trial_id=task.trials[0].trial_id, attempt=task.attempt)
 
     def ended(self, key: str, outcome: Mapping[str, Any]) -> None:
         """A task has come to its end; the first word counts.
@@ -406,7 +407,7 @@ class Conductor:
                 chunk = tuple(waiting[start : start + EVALUATIONS_A_TASK])
                 yield Task("evaluate", f"evaluate-{start}", chunk)
             yield from self._wait("evaluate")
-            if last or not self._unreadable:
+            if last or not self._unreadable or self._budget_spent(begun=True):
                 break
             for trial_id, reason in dict(self._unreadable).items():
                 self._note(f"the student of {trial_id} is trained again: {reason}")
@@ -420,9 +421,8 @@ class Conductor:
 
     def _train(self, trials: Sequence[Trial]) -> Iterator[Task | None]:
         for trial in trials:
-            if self._budget_spent():
-                break
-            yield from self._task(trial)
+            if not self._budget_spent(begun=trial.trial_id in self.state.trials):
+                yield from self._task(trial)
         yield from self._wait("train")
 
     def _task(self, trial: Trial) -> Iterator[Task]:
@@ -521,9 +521,9 @@ class Conductor:
         self._again.append(replace(task, attempt=task.attempt + 1, whole_card=True))
         return False
 
-    def _budget_spent(self) -> bool:
-        """Whether the file's budget is used up; says so once."""
-        if self._over_budget is not None:
+    def _budget_spent(self, *, begun: bool = False) -> bool:
+        """Whether the file's budget is used up; says so once. A trial that was ``begun`` is counted already."""
+        if self._over_budget is not None and not (begun and self._over_budget == "trials"):
             return True
         budget = self.spec.budget
         started = len(self.state.trials)
@@ -535,7 +535,7 @@ class Conductor:
             "gpu_hours": ((self._seconds_used + running) * self.gpu / 3600, budget.gpu_hours),
         }
         for name, (used, limit) in spent.items():
-            if limit is not None and used >= limit:
+            if limit is not None and used >= limit and not (begun and name == "trials"):
                 self._over_budget = name
                 self._note(f"the budget of {limit:g} {name} is used up; {self.expected - started} trials were not run")
                 return True

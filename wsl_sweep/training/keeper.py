@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from wsl_sweep.errors import StorageError
 from wsl_sweep.training.attempts import Attempts, Checkpoint, CheckpointSettings, Row, Stopped
 from wsl_sweep.training.state import TrainingState
 from wsl_sweep.training.weights import tensor_bytes
@@ -49,6 +51,8 @@ class CheckpointKeeper(Keeper):
         checkpoint: makes one of the rows so far and a training's state.
         saved: the epoch and step that it went on from.
         rows: of the epochs before.
+        needed: False where one that cannot be saved is no harm: others may have taken its folder away, since they have
+            come to the end.
     """
 
     def __init__(
@@ -60,11 +64,12 @@ class CheckpointKeeper(Keeper):
         checkpoint: Callable[[Sequence[Row], TrainingState], Checkpoint],
         saved: tuple[int, int] = (0, 0),
         rows: Sequence[Row] = (),
+        needed: bool = True,
     ) -> None:
         super().__init__(rows)
         self._attempts, self._attempt, self._settings = attempts, attempt, settings
         self._epochs, self._checkpoint = epochs, checkpoint
-        self._saved, self._saved_at = saved, time.monotonic()
+        self._saved, self._saved_at, self._needed = saved, time.monotonic(), needed
 
     def before_step(self, take: Take) -> None:
         """Saves where ``minutes`` have passed."""
@@ -91,7 +96,8 @@ class CheckpointKeeper(Keeper):
         """Saves, unless the training stands where it was saved last."""
         state = take()
         if (state.epoch, state.step) != self._saved:
-            self._attempts.save(self._attempt, self._checkpoint(self.rows, state), keep_all=self._settings.keep_all)
+            with contextlib.suppress(*(() if self._needed else (StorageError,))):
+                self._attempts.save(self._attempt, self._checkpoint(self.rows, state), keep_all=self._settings.keep_all)
             self._saved = state.epoch, state.step
         self._saved_at = time.monotonic()
 

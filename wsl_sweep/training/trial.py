@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sys
 import time
@@ -122,12 +123,15 @@ def train_teacher(
         if start is not None:
             start.restore_model(model)
             print(f"the teacher goes on after epoch {start.epoch}", flush=True)
+        if found is not None:
+            found = replace(found, checkpoint=replace(found.checkpoint, tensors=b""))
 
         def checkpoint(rows: Sequence[Row], state: TrainingState) -> Checkpoint:
             return checkpoint_of(state, rows, trial_id=teacher_id, fingerprint=made_with, teacher=None)
 
         attempt = found.attempt + 1 if found is not None else 1
-        keeper = _keeper(begun, attempt, replace(checkpoints, keep_all=False), config["schedule"], checkpoint, found)
+        settings = replace(checkpoints, keep_all=False)
+        keeper = _keeper(begun, attempt, settings, config["schedule"], checkpoint, found, needed=False)
         rows = train_epochs(
             model,
             data,
@@ -146,7 +150,8 @@ def train_teacher(
             for row in rows:
                 on_epoch(row)
         except DivergedError:
-            begun.folder.delete()  # it would come to the same
+            with contextlib.suppress(StorageError):
+                begun.folder.delete()  # it would come to the same
             raise
         metrics = {name: value for name, value in keeper.rows[-1].items() if name != "timestamp"}
         facts = {
@@ -387,11 +392,12 @@ def _keeper(
     schedule: Mapping[str, Any],
     checkpoint: Callable[[Sequence[Row], TrainingState], Checkpoint],
     found: Found | None,
+    needed: bool = True,
 ) -> CheckpointKeeper:
-    """Saves what ``checkpoint`` makes of a training that goes on from ``found``."""
+    """Saves what ``checkpoint`` makes of a training that goes on from ``found``; see ``CheckpointKeeper``."""
     before = found.checkpoint if found is not None else None
     saved, rows = ((before.epoch, before.step), before.rows) if before is not None else ((0, 0), ())
-    return CheckpointKeeper(attempts, attempt, settings, schedule["epochs"], checkpoint, saved, rows)
+    return CheckpointKeeper(attempts, attempt, settings, schedule["epochs"], checkpoint, saved, rows, needed=needed)
 
 
 def _on_stderr(text: str) -> None:
@@ -428,12 +434,21 @@ def _fresh(name: str, data: VisionData, seed: int, purpose: str) -> nn.Module:
 def load_student(job: Job, folder: Path | Place, num_classes: int, in_channels: int) -> nn.Module:
     """The trained student that ``TrialTraining.save`` left in ``folder``, in eval mode, on the CPU.
 
-    Raises DamagedStudentError: it is gone, or not what was saved.
+    Raises:
+        DamagedStudentError: it is gone, or not what was saved.
+        StorageError: that cannot be told.
     """
-    name = job.config["student"]["model"]
+    name, path = job.config["student"]["model"], place(folder) / "student.safetensors"
     student = build(name, num_classes, in_channels)
     try:
-        load_into(student, place(folder) / "student.safetensors", name)
+        path.read_bytes()  # says of an error what it is, which safetensors does not
+    except FileNotFoundError as error:
+        if not place(folder).parent.names():
+            raise StorageError(f"{place(folder).parent} is gone") from error
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
+    try:
+        load_into(student, path, name)
     except StorageError:
         raise
     except WslSweepError as error:
