@@ -219,13 +219,14 @@ def test_status_logs_and_plan_know_the_sweep(alpha: Done) -> None:
 
 @pytest.mark.slow
 def test_an_ablation_runs_every_variant_on_the_same_seeds(new_workplace: Callable[[str], Workplace]) -> None:
-    """``search_spaces/weighting.yaml`` as it is."""
-    sweep = run(new_workplace("weighting"), str(SPACES / "weighting.yaml"), name="weighting")
+    """``search_spaces/weighting.yaml``."""
+    arguments = ["--seeds", "2", "--set", "schedule.epochs=10"]
+    sweep = run(new_workplace("weighting"), str(SPACES / "weighting.yaml"), *arguments, name="weighting")
     check_against_mlflow(sweep)
     assert [row["variant"] for row in sweep.summary["confirmed"]] == [
         "ce", "kd", "exp", "sigmoid_log_ratio", "sigmoid_difference", "sigmoid_ratio",
     ]  # fmt: skip
-    assert {tuple(row["seeds"]) for row in sweep.summary["confirmed"]} == {(0, 1, 2, 3, 4)}
+    assert {tuple(row["seeds"]) for row in sweep.summary["confirmed"]} == {(0, 1)}
 
 
 @pytest.mark.slow
@@ -304,16 +305,16 @@ def _wait_for_process(sweep: Path, variant: str, seconds: float = 120) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_sweep_is_whole_after_resume(workplace: Workplace, signum: signal.Signals) -> None:
+def test_a_stopped_sweep_is_whole_after_resume(workplace: Workplace) -> None:
+    """By Ctrl-C; SIGTERM is in ``test_survival``."""
     variants = "variants: {ce: , kd: , long: {schedule.epochs: 300}}\nseeds: 2\n"
     file = workplace.write("file.yaml", QUICK + variants)
     process = workplace.start("run", file, "--name", "stopped")
     with killed_at_last(process):
         _wait_for_process(workplace.folder / "runs" / "stopped", "long")
-        process.send_signal(signum)
+        process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=60)
-    assert process.returncode == 128 + signum, output
+    assert process.returncode == 128 + signal.SIGINT, output
     assert "wsl-sweep resume stopped" in output
     assert "Traceback" not in output
     stopped = done(workplace, "stopped")
