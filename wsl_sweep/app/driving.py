@@ -110,7 +110,7 @@ class _Driver:
             has_teacher=lambda teacher_id: _has_teacher(teacher_id, self.teachers),
             elsewhere=lambda trial_id: [] if options.rerun else [one.to_json() for one in elsewhere.find(trial_id)],
         )
-        self.fresh, self.fitted = fresh, False
+        self.fresh, self.fit_began = fresh, False
         self.interrupt = Interrupt()
         self.logs = _logs(folder, str(plan["uuid"]))
 
@@ -130,7 +130,7 @@ class _Driver:
                 failure = self._try(display)
                 with self.interrupt.noted():  # a first signal from here on cuts nothing short
                     stop_ray()
-                    if self._nothing_began(failure) or not self.fitted:
+                    if self._nothing_began(failure) or not self.fit_began:
                         self.writer.close("stopped", 5.0)
                     else:
                         summary = self._finish(failure, display)
@@ -201,7 +201,7 @@ class _Driver:
             lease=self.lease,
         )
         hands = Hands(rows=[self.writer.on_rows, display.on_rows], teacher=[display.on_teacher])
-        self.fitted = True
+        self.fit_began = True
         with display.running():
             fit(
                 self.conductor,
@@ -253,7 +253,7 @@ class _Driver:
         """What the caller gets. Raises what ``drive`` does."""
         if failure is not None:
             raise _told(failure, self.folder, log, resumable=not self._nothing_began(failure))
-        if not self.fitted:  # stopped by a signal before anything went on
+        if not self.fit_began:  # stopped by a signal before anything went on
             there = build_summary(self.spec, self.conductor.state, uuid=str(self.plan["uuid"]))
             return Finished(self.folder, there | {"status": "stopped"}, self.interrupt.signum, self.conductor.stopping)
         if self.conductor.halted is not None or summary is None:
