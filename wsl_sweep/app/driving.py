@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import shutil
 import threading
 import traceback
@@ -361,7 +362,17 @@ def _has_teacher(teacher_id: str, shared: Place | None) -> bool:
 
 
 def stop_ray() -> None:
-    """Ends Ray in this process, whatever was started."""
+    """Ends Ray in this process, whatever was started.
+
+    Meanwhile no garbage is collected: of what Tune leaves in cycles another thread may free a reference to something
+    of Ray's while its core is being taken down, and Ray then ends the whole process.
+    """
     import ray
 
-    ray.shutdown()
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        ray.shutdown()
+    finally:
+        if collecting:
+            gc.enable()
