@@ -51,9 +51,8 @@ def open_sweep(folder: Place | Path, world: World | None = None) -> tuple[Spec, 
     """
     folder = place(folder)
     plan = {"tracking_uri": None, **read_plan(folder)}
-    lacking = [name for name in ("uuid", "source", "command_line") if name not in plan]
-    if lacking:
-        raise WslSweepError(f"{folder / 'plan.json'} is not whole: it lacks {', '.join(lacking)}")
+    if not isinstance(plan.get("command_line"), dict):
+        raise WslSweepError(f"{folder / 'plan.json'} is not whole: it does not say with which command the sweep began")
     try:
         text = (folder / "sweep.yaml").read_text()
     except (OSError, ValueError) as error:
