@@ -410,11 +410,8 @@ def report_seconds(scheduled: bool, slots: int) -> float:
 def _fitting(interrupt: Interrupt) -> Iterator[None]:
     if interrupt.signum is not None:
         raise Terminated if interrupt.signum == signal.SIGTERM else KeyboardInterrupt
-    interrupt.fitting = True
-    try:
+    with interrupt.noted():
         yield
-    finally:
-        interrupt.fitting = False
 
 
 def _settle(conductor: Conductor) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import errno
 import gc
 import json
 import os
@@ -21,6 +20,7 @@ from wsl_sweep.errors import DamagedStudentError, StorageError, WslSweepError
 from wsl_sweep.spec.plan import Trial
 from wsl_sweep.storage import Place, place
 from wsl_sweep.sweep.elsewhere import OUTCOME, STUDENT, newest_attempt
+from wsl_sweep.training.lost import GONE
 from wsl_sweep.user_code import search_in
 
 Report = Callable[[dict[str, Any]], None]
@@ -31,9 +31,6 @@ Look = Callable[[], str | None]
 """Why the task should end, or None."""
 
 VALIDATION_LOGITS = "validation_logits.safetensors"
-
-GONE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENODEV})
-"""Of what the system says where a disk is full or a storage has gone."""
 
 OUT_OF_MEMORY = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
 """What other parts of CUDA than torch's allocator say where a card is too small."""
@@ -114,7 +111,7 @@ def _outcome_of(error: Exception) -> dict[str, Any]:
     told = f"{type(error).__name__}: {_first_line(error)}"
     if isinstance(error, OSError) and error.errno in GONE:
         return {"status": "gone", "error": told}
-    if type(error).__name__ == "OutOfMemoryError" or any(told in str(error) for told in OUT_OF_MEMORY):
+    if type(error).__name__ == "OutOfMemoryError" or any(words in str(error) for words in OUT_OF_MEMORY):
         return {"status": "out_of_memory", "error": told}
     return {"status": "failed", "error": told}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import math
@@ -14,7 +13,7 @@ from typing import Any
 
 from wsl_sweep.errors import StorageError
 from wsl_sweep.storage import Place
-from wsl_sweep.training.lost import LOST
+from wsl_sweep.training.lost import GONE
 
 FORMAT = 1
 """Of a checkpoint; one of another is passed over."""
@@ -171,7 +170,7 @@ class Attempts:
             except StorageError:
                 raise
             except Exception as error:  # damaged bytes fail in many ways, and none of them may end a trial
-                if isinstance(error, OSError) and error.errno in LOST - {errno.ENOENT}:
+                if isinstance(error, OSError) and error.errno in GONE:
                     raise StorageError(f"cannot read {self._folder(at)}: {_line(error)}") from error
                 passed_over.append(f"{at}: {_line(error)}")
                 continue

@@ -8,19 +8,11 @@ from collections.abc import Callable, Iterator
 
 from wsl_sweep.errors import StorageError, WslSweepError
 
-LOST = frozenset(
-    {
-        errno.ENOENT,
-        errno.ENOSPC,
-        errno.EROFS,
-        errno.EIO,
-        errno.ESTALE,
-        errno.EDQUOT,
-        errno.ENOTCONN,
-        errno.ENODEV,
-    }
-)
-"""What the system says of files that are gone, and of disks that are full, gone, broken or not to be written to."""
+GONE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENODEV})
+"""What the system says of disks that are full, gone, broken or not to be written to."""
+
+LOST = GONE | {errno.ENOENT}
+"""The same, and of files that are gone."""
 
 
 @contextlib.contextmanager
