@@ -14,8 +14,8 @@ from wsl_sweep.app import Finished, Outlook
 from wsl_sweep.app.options import with_storage
 from wsl_sweep.app.recipes import RecipeRow
 from wsl_sweep.app.teachers import describe_teacher
-from wsl_sweep.display import duration, settings
 from wsl_sweep.spec.recipes import Recipe
+from wsl_sweep.spec.wording import duration, settings
 
 
 def wide_console() -> Console:

@@ -1,12 +1,111 @@
-"""Statistics over seeds: pure functions of numbers."""
+"""Statistics over seeds: pure functions of numbers.
+
+Few seeds are the rule, so nothing here is a bootstrap or a rank test: with five seeds a percentile bootstrap's "95 %"
+interval covers 83 %, and the smallest two-sided p of Wilcoxon's test is 0.0625. Student's t on differences of common
+seeds is exact for normal values at any n.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+LEVEL = 0.95
+"""Coverage of all intervals."""
+
+ALPHA = 0.05
+"""The error rate of a family of comparisons under no difference."""
+
+POWER = 0.8
+"""With which a difference shall be shown, where seeds are counted."""
+
+MOST_SEEDS = 100_000
+"""Beyond which nobody counts."""
+
+_SAME = 1e-12
+"""Relative to the values: a spread below it is rounding."""
+
+Method = Literal["paired", "welch"]
+Interval = tuple[float, float]
 
 
-def t_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float] | None:
+@dataclass(frozen=True)
+class Description:
+    """A metric over seeds.
+
+    Attributes:
+        n: how many values.
+        mean: their mean.
+        sd: sample standard deviation (n - 1); None for one value.
+        interval: 95 % t interval of the mean; None for one value.
+    """
+
+    n: int
+    mean: float
+    sd: float | None
+    interval: Interval | None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A mean less a baseline's.
+
+    Attributes:
+        method: ``paired`` on common seeds, or Welch's for two independent groups.
+        n: pairs; of Welch's the size of the smaller group.
+        difference: of the means, in the metric's unit.
+        sd: of the paired differences; of Welch's the root of the mean of both variances.
+        error: standard error of ``difference``.
+        df: degrees of freedom of the t distribution.
+        interval: 95 % t interval of ``difference``.
+        p: two-sided, of no difference.
+    """
+
+    method: Method
+    n: int
+    difference: float
+    sd: float
+    error: float
+    df: float
+    interval: Interval
+    p: float
+
+
+@dataclass(frozen=True)
+class Improvement:
+    """P(A > B): that a run of A, picked at random, is better than one of B, ties counting half (Agarwal et al. 2021).
+
+    Attributes:
+        probability: the fraction of all pairs of runs.
+        interval: 95 %, in [0, 1].
+    """
+
+    probability: float
+    interval: Interval
+
+
+def describe(values: Sequence[float]) -> Description:
+    """Mean, spread and interval of a metric over seeds.
+
+    Args:
+        values: one for each seed; finite, at least one.
+
+    Raises:
+        ValueError: there is no value.
+    """
+    if not values:
+        raise ValueError("no values to describe")
+    mean = math.fsum(values) / len(values)
+    return Description(len(values), mean, _sd(values), t_interval(values))
+
+
+def t_interval(values: Sequence[float], level: float = LEVEL) -> Interval | None:
     """Student's t interval of the mean.
 
     Args:
@@ -16,11 +115,241 @@ def t_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, flo
     Returns:
         (low, high); None for fewer than two values, from which no interval follows.
     """
-    from scipy.special import stdtrit  # all of scipy.stats takes a second to import
+    deviation = _sd(values)
+    if deviation is None:
+        return None
+    mean = math.fsum(values) / len(values)
+    half = _t_quantile(0.5 + level / 2, len(values) - 1) * deviation / math.sqrt(len(values))
+    return mean - half, mean + half
 
+
+def paired_difference(values: Sequence[float], baseline: Sequence[float]) -> Difference:
+    """The mean of differences of common seeds, with Student's t on them.
+
+    Args:
+        values: one for each seed.
+        baseline: the baseline's at the same seeds, in the same order.
+
+    Raises:
+        ValueError: the two are not of one length, or of fewer than two values.
+    """
+    if len(values) != len(baseline) or len(values) < 2:
+        raise ValueError("paired differences take two values or more, at the same seeds")
+    differences = [one - other for one, other in zip(values, baseline, strict=True)]
+    sd = _sd(differences) or 0.0
+    if sd <= _SAME * max(map(abs, (*values, *baseline))):
+        sd = 0.0
+    mean = math.fsum(differences) / len(differences)
+    return _tested("paired", len(differences), mean, sd, sd / math.sqrt(len(differences)), len(differences) - 1.0)
+
+
+def welch_difference(values: Sequence[float], baseline: Sequence[float]) -> Difference:
+    """The difference of two means of independent groups, with Welch's t (Welch 1947).
+
+    Args:
+        values: one for each seed.
+        baseline: the baseline's, at other seeds.
+
+    Raises:
+        ValueError: one of the two has fewer than two values.
+    """
+    if min(len(values), len(baseline)) < 2:
+        raise ValueError("Welch's test takes two values or more in each group")
+    parts = [((_sd(group) or 0.0) ** 2 / len(group), len(group) - 1) for group in (values, baseline)]
+    variance = math.fsum(part for part, _ in parts)
+    df = variance**2 / math.fsum(part**2 / free for part, free in parts) if variance > 0 else float(parts[0][1])
+    mean = math.fsum(values) / len(values) - math.fsum(baseline) / len(baseline)
+    sd = math.sqrt(math.fsum((_sd(group) or 0.0) ** 2 for group in (values, baseline)) / 2)
+    return _tested("welch", min(len(values), len(baseline)), mean, sd, math.sqrt(variance), df)
+
+
+def _tested(method: Method, n: int, mean: float, sd: float, error: float, df: float) -> Difference:
+    half = _t_quantile(0.5 + LEVEL / 2, df) * error
+    p = 2 * _t_tail(abs(mean), error, df)
+    return Difference(method, n, mean, sd, error, df, (mean - half, mean + half), min(1.0, p))
+
+
+def equivalence_p(difference: Difference, margin: float) -> float:
+    """The p of two one-sided t tests (Schuirmann 1987): small where the difference lies within ``margin`` of zero.
+
+    Args:
+        difference: of a mean and a baseline's.
+        margin: in the metric's unit, positive.
+    """
+    upper = _t_tail(margin - difference.difference, difference.error, difference.df)
+    lower = _t_tail(margin + difference.difference, difference.error, difference.df)
+    return max(upper, lower)
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """p values of one family, adjusted so that its error rate is kept (Holm 1979); in the order given."""
+    if len(ps) < 2:
+        return list(ps)
+    from statsmodels.stats.multitest import multipletests
+
+    return [float(p) for p in multipletests(ps, method="holm")[1]]
+
+
+def probability_of_improvement(
+    values: Sequence[float], baseline: Sequence[float], *, more_is_better: bool = True
+) -> Improvement | None:
+    """P(A > B) over all pairs of runs, with Newcombe's interval for it (2006, method 5).
+
+    With Student's quantile at ``m + n - 2`` degrees of freedom in place of the normal one, so that it holds with three
+    runs of each. It takes the two groups as independent, so with common seeds it is a little wide.
+
+    Args:
+        values: of A, one for each seed.
+        baseline: of B.
+        more_is_better: whether more of the metric is.
+
+    Returns:
+        None where one of the two has fewer than two values.
+    """
+    if min(len(values), len(baseline)) < 2:
+        return None
+    sign = 1.0 if more_is_better else -1.0
+    wins = [1.0 if sign * (a - b) > 0 else 0.5 if a == b else 0.0 for a in values for b in baseline]
+    theta = math.fsum(wins) / len(wins)
+    return Improvement(theta, _newcombe(theta, len(values), len(baseline)))
+
+
+def _newcombe(theta: float, m: int, n: int) -> Interval:
+    """The values of P(A > B) that ``theta`` of m and n runs is no more than z standard errors from."""
+    z = _t_quantile(0.5 + LEVEL / 2, m + n - 2)
+    star = (m + n) / 2 - 1
+
+    def excess(at: float) -> float:
+        variance = at * (1 - at) * (1 + star * ((1 - at) / (2 - at) + at / (1 + at))) / (m * n)
+        return abs(at - theta) - z * math.sqrt(max(0.0, variance))
+
+    def bound(outer: float) -> float:
+        inside, outside = theta, outer  # excess is negative inside and positive outside
+        for _ in range(200):
+            middle = (inside + outside) / 2
+            inside, outside = (middle, outside) if excess(middle) <= 0 else (inside, middle)
+        return inside
+
+    return (0.0 if theta == 0 else bound(0.0)), (1.0 if theta == 1 else bound(1.0))
+
+
+def smallest_difference(n: int, alpha: float = ALPHA, power: float = POWER) -> float | None:
+    """The paired difference that n seeds show with a power, in standard deviations of the paired differences.
+
+    Args:
+        n: seeds.
+        alpha: of the two-sided test.
+        power: in (alpha, 1).
+
+    Returns:
+        None for fewer than two seeds, which show nothing.
+    """
+    if n < 2:
+        return None
+    from scipy.optimize import brentq
+
+    high = 1.0
+    while _power(high, n, alpha) < power:
+        high *= 2
+    return float(brentq(lambda effect: _power(effect, n, alpha) - power, 0.0, high, xtol=1e-10))
+
+
+def seeds_needed(difference: Difference, margin: float, alpha: float = ALPHA, power: float = POWER) -> int | None:
+    """How many seeds would show a difference of ``margin``, with the spread that was observed.
+
+    It asks for the margin, never for the effect that was observed, whose "observed power" says no more than its p.
+
+    Args:
+        difference: whose spread counts; paired seeds, or seeds in each of two groups.
+        margin: in the metric's unit, positive.
+        alpha: of the two-sided test.
+        power: in (alpha, 1).
+
+    Returns:
+        At least 2; None where it would be more than MOST_SEEDS.
+    """
+    if difference.sd == 0:
+        return 2
+    effect = margin / difference.sd
+    groups = 1 if difference.method == "paired" else 2
+
+    def enough(n: int) -> bool:
+        return _power(effect, n, alpha, groups) >= power
+
+    high = 2
+    while not enough(high):
+        high *= 2
+        if high > MOST_SEEDS:
+            return None
+    low = high // 2  # not enough, or 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
+
+
+def _power(effect: float, n: int, alpha: float, groups: int = 1) -> float:
+    """Of the two-sided t test, paired or of two groups of n each; ``effect`` in standard deviations."""
+    from statsmodels.stats.power import TTestIndPower, TTestPower
+
+    found = TTestPower().power(effect, n, alpha) if groups == 1 else TTestIndPower().power(effect, n, alpha)
+    return 1.0 if math.isnan(found) else float(found)  # scipy's noncentral t has no number where it is 1
+
+
+def seeds_and_examples_interval(outcomes: NDArray[np.float64]) -> Interval | None:
+    """A 95 % interval of a mean over seeds *and* test examples, both taken as drawn at random.
+
+    Seeds and examples are crossed, so the variance is that of the two-way random-effects analysis of variance without
+    replication, ``(MS_seeds + MS_examples - MS_rest) / (S N)``, and never below ``MS_seeds / (S N)``. Each of the two
+    parts has its own t quantile, and their half widths are added in squares, which holds with three seeds too, where
+    Satterthwaite's degrees of freedom do not. Beside the interval over seeds it says how far another test set of this
+    size could move the mean.
+
+    Args:
+        outcomes: (S, N): of each seed and example 1 or 0 (right or wrong), or a difference of two of these.
+
+    Returns:
+        None for fewer than two seeds or two examples.
+    """
+    seeds, examples = outcomes.shape
+    if seeds < 2 or examples < 2:
+        return None
+    mean = float(outcomes.mean())
+    by_seed, by_example = outcomes.mean(axis=1), outcomes.mean(axis=0)
+    rest = outcomes - by_seed[:, None] - by_example[None, :] + mean
+    frees = (seeds - 1, examples - 1, (seeds - 1) * (examples - 1))
+    squares = (
+        examples * float(((by_seed - mean) ** 2).sum()) / frees[0],
+        seeds * float(((by_example - mean) ** 2).sum()) / frees[1],
+        float((rest**2).sum()) / frees[2],
+    )
+    count = seeds * examples
+    over_seeds = _t_quantile(0.5 + LEVEL / 2, frees[0]) * math.sqrt(squares[0] / count)
+    over_examples = _t_quantile(0.5 + LEVEL / 2, frees[1]) * math.sqrt(max(0.0, squares[1] - squares[2]) / count)
+    half = math.hypot(over_seeds, over_examples)
+    return mean - half, mean + half
+
+
+# scipy.special, not scipy.stats: all of that takes a second to import.
+
+
+def _t_quantile(level: float, df: float) -> float:
+    from scipy.special import stdtrit
+
+    return float(stdtrit(df, level))
+
+
+def _t_tail(distance: float, error: float, df: float) -> float:
+    """P(T > distance / error); with no error at all what the limit says."""
+    from scipy.special import stdtr
+
+    if error == 0:
+        return 0.0 if distance > 0 else 0.5 if distance == 0 else 1.0
+    return float(stdtr(df, -distance / error))
+
+
+def _sd(values: Sequence[float]) -> float | None:
     if len(values) < 2:
         return None
     mean = math.fsum(values) / len(values)
-    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
-    half = float(stdtrit(len(values) - 1, 0.5 + level / 2)) * deviation / math.sqrt(len(values))
-    return mean - half, mean + half
+    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))

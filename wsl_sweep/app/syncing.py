@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -109,5 +110,6 @@ def make_writer(spec: Spec, plan: Mapping[str, Any], options: RunOptions, device
         "description": spec.description,
         "git_commit": git_commit(Path.cwd()),
         "device": device_kind,
+        "declared": json.dumps({**spec.compare.model_dump(), "swept": list(spec.space)}),
     }
     return MlflowWriter(tracking, sweep), tracking

@@ -50,6 +50,7 @@ WHAT = {
     "test": ("the test metrics of a trial", "the test metrics of {} trials"),
     "end": ("the end of a run", "the ends of {} runs"),
     "description": ("the sweep's description", "the sweep's description"),
+    "artifacts": ("a file of the report", "{} files of the report"),
     "sweep": ("the sweep's own end", "the sweep's own end"),
 }
 

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import math
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from wsl_sweep.spec.plan import Trial
 from wsl_sweep.spec.recipes import NAMED
 from wsl_sweep.spec.run import flatten
+from wsl_sweep.spec.wording import settings
 from wsl_sweep.tracking.answers import Answer, meaning
 from wsl_sweep.tracking.settings import Tracking
 from wsl_sweep.tracking.story import PASSING_TAGS, TEACHER_TAGS, milliseconds
 
 METRICS_A_BATCH = 1000
 PARAMS_A_BATCH = 100
+PARAM_LENGTH = 6000
+TAG_LENGTH = 5000
 RUNS_A_PAGE = 1000
-KEPT_TAGS = PASSING_TAGS | {*TEACHER_TAGS.values(), "variants", "device", "accelerator", "mlflow.parentRunId"}
+KEPT_TAGS = PASSING_TAGS | {*TEACHER_TAGS.values(), "variants", "row", "device", "accelerator", "mlflow.parentRunId"}
+
+DECLARED = "declared"
+"""The parent's tag with what the file says of the comparison, as JSON."""
 
 Row = Mapping[str, float]
 
@@ -50,7 +59,7 @@ class SweepRuns:
 
     Args:
         tracking: server and experiment.
-        sweep: name, ``uuid``, ``description``, ``git_commit``, ``device`` of the sweep.
+        sweep: name, ``uuid``, ``description``, ``git_commit``, ``device`` and, as JSON, ``declared`` of the sweep.
 
     Attributes:
         parent: None before it is found or made.
@@ -167,7 +176,11 @@ class SweepRuns:
                 self._find()
             if self.parent is None:
                 self._creating.add("")
-                tags = {**self._common_tags(), "mlflow.note.content": self.sweep["description"]}
+                tags = {
+                    **self._common_tags(),
+                    **self._declared_tags(),
+                    "mlflow.note.content": self.sweep["description"],
+                }
                 run = self._client.create_run(
                     self._experiment_id, start_time=milliseconds(when), run_name=self.sweep["name"], tags=tags
                 )
@@ -189,7 +202,7 @@ class SweepRuns:
                 "mlflow.parentRunId": parent.run_id,
                 "stage": trial.stage,
                 "arm": trial.arm or "",
-                "variants": ",".join(trial.variants),
+                **_naming_tags(trial),
                 "seed": str(trial.seed),
                 "trial_id": trial_id,
             }
@@ -226,14 +239,16 @@ class SweepRuns:
             "mlflow.source.type": "JOB",
         }
 
+    def _declared_tags(self) -> dict[str, str]:
+        return {DECLARED: self.sweep[DECLARED]} if DECLARED in self.sweep else {}
+
     # --- writing -------------------------------------------------------------------------------------------------
 
     def log_params(self, run: Run, trial: Trial) -> None:
         """The trial's whole configuration by dotted path. Again is no harm."""
         from mlflow.entities import Param
 
-        params = {**flatten(trial.config), "part": trial.part, "threads": trial.threads}
-        entities = [Param(key, str(value)[:6000]) for key, value in params.items()]
+        entities = [Param(key, value) for key, value in trial_params(trial).items()]
         for start in range(0, len(entities), PARAMS_A_BATCH):
             self._client.log_batch(run.run_id, params=entities[start : start + PARAMS_A_BATCH], synchronous=True)
 
@@ -262,23 +277,26 @@ class SweepRuns:
 
     def set_variants(self, run: Run, trial: Trial) -> None:
         """The names that the trial stands for, where they have become more."""
-        variants = ",".join(trial.variants)
-        if run.tags.get("variants") != variants:
-            self._client.set_tag(run.run_id, "variants", variants, synchronous=True)
+        naming = _naming_tags(trial)
+        if any(run.tags.get(name) != naming[name] for name in ("variants", "row")):
+            self.add_tags(run, naming)
             self._client.update_run(run.run_id, name=run_name(trial))
-            run.tags["variants"] = variants
 
     def set_tags(self, run: Run, tags: Mapping[str, str]) -> None:
         """Sets an end's tags, and deletes those of an end before that this one has not."""
-        from mlflow.entities import RunTag
-
         for name in sorted((PASSING_TAGS & run.tags.keys()) - tags.keys()):
             self._client.delete_tag(run.run_id, name)
             del run.tags[name]
+        self.add_tags(run, tags)
+
+    def add_tags(self, run: Run, tags: Mapping[str, str]) -> None:
+        """Sets tags beside those that are there."""
+        from mlflow.entities import RunTag
+
         if tags:
             entities = [RunTag(name, value) for name, value in tags.items()]
             self._client.log_batch(run.run_id, tags=entities, synchronous=True)
-            run.tags |= tags
+            run.tags |= {name: value for name, value in tags.items() if name in KEPT_TAGS}
 
     def set_running(self, run: Run) -> None:
         """It runs, or runs again."""
@@ -292,9 +310,17 @@ class SweepRuns:
         run.status, run.end = status, end
 
     def describe(self, run: Run, text: str, metrics: Mapping[str, float], when: float) -> None:
-        """Description (Markdown) and metrics of the parent."""
-        self._client.set_tag(run.run_id, "mlflow.note.content", text, synchronous=True)
+        """Description (Markdown), what was declared, and metrics of the parent."""
+        self.add_tags(run, {**self._declared_tags(), "mlflow.note.content": text})
         self.log_rows(run, [{**metrics, "epoch": 0.0, "timestamp": when}])
+
+    def log_artifact(self, run: Run, path: str, content: bytes) -> None:
+        """Keeps a file with a run; one of that path is replaced."""
+        folder, _, name = path.rpartition("/")
+        with tempfile.TemporaryDirectory() as local:
+            file = Path(local) / name
+            file.write_bytes(content)
+            self._client.log_artifact(run.run_id, str(file), folder or None)
 
     def still_running(self) -> list[tuple[str, Run]]:
         """Child runs that the server has as RUNNING, each with its trial's id.
@@ -353,6 +379,27 @@ def _run_of(run: Any) -> Run:
 def _point(row: Row) -> tuple[int, int]:
     """Step and timestamp of a row's points."""
     return int(row["epoch"]), milliseconds(row["timestamp"])
+
+
+def trial_params(trial: Trial) -> dict[str, str]:
+    """A trial's whole configuration by dotted path, as MLflow keeps it: text, of bounded length."""
+    params = {**flatten(trial.config), "part": trial.part, "threads": trial.threads}
+    return {path: str(value)[:PARAM_LENGTH] for path, value in params.items()}
+
+
+def _naming_tags(trial: Trial) -> dict[str, str]:
+    """What a trial is called, and what sets it apart."""
+    return {
+        "variants": ",".join(trial.variants),
+        "row": row_name(trial),
+        "overrides": json.dumps(dict(trial.overrides), default=str)[:TAG_LENGTH],
+    }
+
+
+def row_name(trial: Trial) -> str:
+    """What the seeds of one configuration have in common: variants and settings. Runs are grouped by it in MLflow."""
+    names = "+".join(trial.variants)
+    return " ".join(filter(None, (names, settings(trial.overrides, trial.variants[0]))))[:TAG_LENGTH]
 
 
 def run_name(trial: Trial) -> str:

@@ -9,13 +9,17 @@ from typing import Any
 
 from wsl_sweep.spec.plan import Trial
 from wsl_sweep.sweep.ledger import Event
+from wsl_sweep.sweep.table import standings, standings_text
 from wsl_sweep.tracking.settings import redact
 
 STATUS = {"finished": "FINISHED", "pruned": "KILLED", "failed": "FAILED", "killed": "KILLED"}
 SWEEP_STATUS = {"finished": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
 TEACHER_TAGS = {"computed": "teacher_forwards", "found": "teacher_outputs_found"}
 
-PASSING_TAGS = frozenset({"pruned", "error", "incomplete", "attempts", "taken_over_from"})
+CONFIRMED = "confirmed"
+"""The tag of a trial that stands in the sweep's final table: in which rows, as JSON."""
+
+PASSING_TAGS = frozenset({"pruned", "error", "incomplete", "attempts", "taken_over_from", CONFIRMED})
 """Tags of one end of a trial that a later end of it may not have."""
 
 
@@ -29,6 +33,7 @@ class Story:
         attempt: the one that counts; 0 before the first start.
         last: the event of its last word, or None while it is open.
         evaluated: the event of its final evaluation, or None.
+        confirmed: its places in the final table as MLflow has them, or None.
     """
 
     trial: Trial
@@ -36,6 +41,7 @@ class Story:
     attempt: int = 0
     last: Event | None = None
     evaluated: Event | None = None
+    confirmed: str | None = None
 
     def apply(self, event: Event) -> bool:
         """One event more; False where it is of no account: an attempt's that was given up, or of another kind.
@@ -102,6 +108,8 @@ class Story:
             tags["taken_over_from"] = other
         if self.attempt > 1:
             tags["attempts"] = str(self.attempt)
+        if self.confirmed:
+            tags[CONFIRMED] = self.confirmed
         return tags
 
     def last_metrics(self) -> dict[str, float]:
@@ -122,12 +130,17 @@ def stories(events: Iterable[Event]) -> dict[str, Story]:
 
 
 def tell(known: dict[str, Story], event: Event) -> tuple[Story | None, bool]:
-    """Adds an event to the stories.
+    """Adds an event to the stories; which trials stand in the final table is told to all of them.
 
     Returns:
         The story of its trial, or None where it has none; and whether the event counts. For a trial that is proposed
         again, as one that stands for more variants, that is so too.
     """
+    if event["event"] == "decided":
+        places = standings(event["rows"])
+        for trial_id, one in known.items():
+            one.confirmed = standings_text(places[trial_id]) if trial_id in places else None
+        return None, False
     if event["event"] == "proposed":
         trial = Trial.from_json(event["trial"])
         story = known.get(trial.trial_id)

@@ -16,9 +16,9 @@ from wsl_sweep.errors import WslSweepError
 from wsl_sweep.sweep.ledger import Event
 from wsl_sweep.tracking.answers import Answer, meaning, prepare_calls
 from wsl_sweep.tracking.outbox import Operation, Outbox, sentence
-from wsl_sweep.tracking.runs import Row, Run, SweepRuns
+from wsl_sweep.tracking.runs import Row, Run, SweepRuns, row_name
 from wsl_sweep.tracking.settings import Tracking
-from wsl_sweep.tracking.story import STATUS, SWEEP_STATUS, Story, ended, milliseconds, stories, tell
+from wsl_sweep.tracking.story import CONFIRMED, STATUS, SWEEP_STATUS, Story, ended, milliseconds, stories, tell
 from wsl_sweep.tracking.students import log_student
 
 __all__ = ["MlflowWriter", "RowsOf", "log_student"]
@@ -139,6 +139,11 @@ class MlflowWriter:
         """Sets the parent run's description (Markdown) and metrics."""
         self._outbox.put(Operation(lambda: self._describe(text, metrics), "description"))
 
+    def artifacts(self, files: Mapping[str, bytes]) -> None:
+        """Has the parent run keep files: path in its artifacts → content."""
+        for path, content in files.items():
+            self._outbox.put(Operation(partial(self._artifact, path, content), "artifacts", path))
+
     def begin_end(self, seconds: float = END_SECONDS, patience: float | None = None) -> None:
         """From now on ``flush`` and ``close`` together wait at most ``seconds``, whatever they are given.
 
@@ -190,6 +195,8 @@ class MlflowWriter:
                 self._runs.set_running(self._parent())
             return
         story, counts = tell(self._stories, event)
+        if event["event"] == "decided":
+            self._decided()
         if story is None or not counts:
             return
         if event["event"] == "proposed":
@@ -205,6 +212,13 @@ class MlflowWriter:
         else:
             self._end(story)
 
+    def _decided(self) -> None:
+        """Marks the runs of the final table; one that was in an earlier table and is in no row now loses the mark."""
+        for trial_id, story in self._stories.items():
+            run = self._runs.children.get(trial_id)
+            if run is not None and story.last is not None and run.tags.get(CONFIRMED) != story.confirmed:
+                self._runs.set_tags(run, self._end_tags(story))
+
     def _evaluated(self, story: Story) -> None:
         run, row = self._runs.children.get(story.trial.trial_id), story.test_row()
         if run is not None and row is not None:
@@ -217,11 +231,14 @@ class MlflowWriter:
         if story.trial.trial_id not in self._runs.children:
             self._runs.log_params(self._runs.ensure(story.trial, story.start), story.trial)
         run = self._runs.children[story.trial.trial_id]
+        self._runs.set_tags(run, self._end_tags(story))
+        self._runs.terminate(run, *end)
+
+    def _end_tags(self, story: Story) -> dict[str, str]:
         tags = story.end_tags()
         if story.trial.trial_id in self._incomplete:
             tags["incomplete"] = "true"  # what is brought in line later begins with this one
-        self._runs.set_tags(run, tags)
-        self._runs.terminate(run, *end)
+        return tags
 
     def _compare(self, trial_id: str, rows_of: RowsOf) -> None:
         """Writes what the server lacks of a trial."""
@@ -282,6 +299,9 @@ class MlflowWriter:
     def _describe(self, text: str, metrics: Mapping[str, float]) -> None:
         self._runs.describe(self._parent(), text, metrics, self._last if self._last is not None else time.time())
 
+    def _artifact(self, path: str, content: bytes) -> None:
+        self._runs.log_artifact(self._parent(), path, content)
+
     def _close(self, status: str) -> None:
         """No run stays RUNNING: a trial without a last word ends with the sweep."""
         if not self._runs.connected or (self._first is None and self._runs.parent is None):
@@ -305,6 +325,8 @@ def _in_line(story: Story, run: Run) -> bool:
     return (
         end == (run.status, run.end)
         and "incomplete" not in run.tags
+        and run.tags.get(CONFIRMED) == story.confirmed
+        and run.tags.get("row") == row_name(story.trial)
         and tags.items() <= run.tags.items()
         and all(run.metrics.get(name) == value for name, value in story.last_metrics().items())
     )

@@ -1,0 +1,310 @@
+"""``wsl-sweep compare``: the table of one or several sweeps, with a baseline and verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from wsl_sweep.analysis.grouping import Row, rows_of
+from wsl_sweep.analysis.records import Outcomes, SweepRecords
+from wsl_sweep.analysis.statistics import Interval, seeds_and_examples_interval
+from wsl_sweep.analysis.verdicts import Comparison, Question, judge, missing_text
+from wsl_sweep.errors import WslSweepError
+from wsl_sweep.spec.catalogue import did_you_mean
+from wsl_sweep.spec.sections import METRICS, TEST_METRICS, natural_mode
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+WIDE_METRIC = "test/accuracy"
+"""The metric of which outcomes by test example are kept."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A table with its verdicts.
+
+    Attributes:
+        sweeps: names.
+        metric: whose values.
+        mode: ``max`` or ``min``: which is better.
+        margin: the smallest difference that matters.
+        baseline: the name that was asked for, or None.
+        rows: of the table, in its order.
+        wide_intervals: of each row the interval of its mean over seeds and test examples, or None.
+        comparisons: rows with the baseline.
+        notes: what to know of it, for people.
+    """
+
+    sweeps: tuple[str, ...]
+    metric: str
+    mode: str
+    margin: float
+    baseline: str | None
+    rows: tuple[Row, ...]
+    wide_intervals: tuple[Interval | None, ...]
+    comparisons: tuple[Comparison, ...]
+    notes: tuple[str, ...]
+
+    def is_baseline(self, row: Row) -> bool:
+        """Whether others are compared with a row."""
+        return any(one.baseline == row.label for one in self.comparisons) or row.label == self.baseline
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data; README.md says what is in it."""
+        wide = zip(self.rows, self.wide_intervals, strict=True)
+        return {
+            "sweeps": list(self.sweeps),
+            "metric": self.metric,
+            "mode": self.mode,
+            "margin": self.margin,
+            "baseline": self.baseline,
+            "rows": [_row_json(row, interval, self.is_baseline(row)) for row, interval in wide],
+            "comparisons": [_comparison_json(one) for one in self.comparisons],
+            "notes": list(self.notes),
+        }
+
+
+def compare(
+    sweeps: Sequence[SweepRecords],
+    *,
+    metric: str | None = None,
+    baseline: str | None = None,
+    by: Sequence[str] = (),
+    where: Sequence[str] = (),
+    margin: float | None = None,
+) -> Compared:
+    """Compares the rows of one or several sweeps.
+
+    Args:
+        sweeps: whose trials; at least one.
+        metric: whose values; by default what the (first) sweep's file declares, as for ``baseline`` and ``margin``.
+        baseline: name of a variant, or a row's whole label.
+        by: what makes the rows; see ``rows_of``.
+        where: conditions ``path=value``.
+        margin: the smallest difference that matters, in the metric's unit.
+
+    Raises:
+        WslSweepError: a path, a metric or the baseline is not there, or nothing is left to compare.
+    """
+    declared = sweeps[0].compare
+    metric = metric or declared.metric
+    _check_metric(metric, sweeps)
+    mode = natural_mode(metric)
+    if margin is None:
+        margin = declared.margin
+    elif margin <= 0:
+        raise WslSweepError(f"--margin {margin:g}: the smallest difference that matters is above 0")
+    rows = rows_of(sweeps, metric, by=by, where=where)
+    name = baseline if baseline is not None else _declared_baseline(declared.baseline, rows)
+    family = declared.family if baseline is None and not by else None
+    pairs = _pairs(rows, name, family, sweeps, chosen=baseline is not None) if name is not None else []
+    outcomes = _Outcomes(sweeps) if metric == WIDE_METRIC else None
+    wide = [outcomes.of_difference(row, other) for row, other in pairs] if outcomes else None
+    return Compared(
+        sweeps=tuple(sweep.name for sweep in sweeps),
+        metric=metric,
+        mode=mode,
+        margin=margin,
+        baseline=name,
+        rows=tuple(rows),
+        wide_intervals=tuple(outcomes.of_row(row) if outcomes else None for row in rows),
+        comparisons=tuple(judge(pairs, Question(metric, mode == "max", margin), wide)),
+        notes=tuple(_notes(sweeps, rows, name, pairs, declared.baseline)),
+    )
+
+
+def _check_metric(metric: str, sweeps: Sequence[SweepRecords]) -> None:
+    known = {*METRICS, *TEST_METRICS, *(name for sweep in sweeps for one in sweep.records for name in one.metrics)}
+    if metric not in known:
+        raise WslSweepError(f'no metric is called "{metric}"; {did_you_mean(metric, sorted(known))}')
+
+
+def _declared_baseline(name: str | None, rows: Sequence[Row]) -> str | None:
+    """The file's baseline, where the rows have it."""
+    return name if any(name in (row.variant, row.label) for row in rows) else None
+
+
+def _pairs(
+    rows: Sequence[Row],
+    name: str,
+    family: Sequence[str] | None,
+    sweeps: Sequence[SweepRecords],
+    *,
+    chosen: bool,
+) -> list[tuple[Row, Row]]:
+    """Each row with the baseline at the same point of a grid; with all of the baseline's where it is at none."""
+    labelled = [row for row in rows if row.label == name]
+    own = labelled or [row for row in rows if row.variant == name] or [row for row in rows if _value_of(row) == name]
+    if not own:
+        known = list(dict.fromkeys([*(row.variant for row in rows if row.variant), *(row.label for row in rows)]))
+        raise WslSweepError(f'no row is called "{name}"; {did_you_mean(name, known)}')
+    swept = {path for sweep in sweeps for path in sweep.swept}
+    others = [row for row in rows if row not in own]
+    if family is not None:
+        others = [row for row in others if row.variant in family]
+    if len(own) == 1:
+        return [(row, own[0]) for row in others]
+    return [(row, other) for row in others for other in own if _meet(row, other, swept)]
+
+
+def _value_of(row: Row) -> str | None:
+    """The value of a row that is told apart by one path, for ``--by distillation.alpha --baseline 1.0``."""
+    return str(next(iter(row.settings.values()))) if len(row.settings) == 1 else None
+
+
+def _meet(row: Row, other: Row, swept: set[str]) -> bool:
+    """Whether two rows stand at one point of the grid, as far as both are on it."""
+    common = swept & row.settings.keys() & other.settings.keys()
+    return all(row.settings[path] == other.settings[path] for path in common)
+
+
+class _Outcomes:
+    """Which test examples the trials behind rows got right."""
+
+    def __init__(self, sweeps: Sequence[SweepRecords]) -> None:
+        self._sources = {record.trial_id: sweep for sweep in sweeps for record in sweep.records}
+
+    def of_row(self, row: Row) -> Interval | None:
+        """The interval of a row's mean over seeds and examples."""
+        found = self._matrix(row, row.seeds)
+        return None if found is None else seeds_and_examples_interval(found[0])
+
+    def of_difference(self, row: Row, other: Row) -> Interval | None:
+        """That of a paired difference; None where the two were not tested on the same examples."""
+        common = tuple(seed for seed in row.seeds if seed in other.by_seed)
+        one, two = self._matrix(row, common), self._matrix(other, common)
+        if one is None or two is None or one[1] != two[1]:
+            return None
+        return seeds_and_examples_interval(one[0] - two[0])
+
+    def _matrix(self, row: Row, seeds: Sequence[int]) -> tuple[NDArray[np.float64], str] | None:
+        """(S, N) of a row's outcomes, and of which examples they are."""
+        import numpy as np
+
+        if len(seeds) < 2:
+            return None
+        lines, examples = [], set()
+        for seed in seeds:
+            found = [self._sources[one].outcomes(one) for one in row.trial_ids[seed]]
+            there: list[Outcomes] = [one for one in found if one is not None]
+            if len(there) < len(found):
+                return None
+            examples |= {one.examples for one in there}
+            if len(examples) > 1:
+                return None
+            lines.append(np.mean([one.right for one in there], axis=0, dtype=np.float64))
+        return np.stack(lines), examples.pop()
+
+
+def _notes(
+    sweeps: Sequence[SweepRecords],
+    rows: Sequence[Row],
+    name: str | None,
+    pairs: Sequence[tuple[Row, Row]],
+    declared: str | None,
+) -> list[str]:
+    notes = [
+        f"{sweep.name} is not at its end ({sweep.status}): this is what it has so far"
+        for sweep in sweeps
+        if sweep.status != "finished"
+    ]
+    if name is None:
+        why = f"the file's baseline, {declared}, has no row here" if declared else "no baseline is declared"
+        notes.append(f"{why}, so nothing is compared; name a row by --baseline")
+    elif not pairs:
+        notes.append(f"nothing but {name} is here, so nothing is compared; name one of the rows by --baseline")
+    lost = [f"{row.label} ({missing_text(row)})" for row in rows if row.missing]
+    if lost:
+        notes.append(f"seeds without a value, counted and left out of the means: {'; '.join(lost)}")
+    notes += [
+        f"{row.label}: each seed's value is a mean over {row.averaged} configurations"
+        for row in rows
+        if row.averaged > 1
+    ]
+    return [*notes, *_standing_still(sweeps, rows)]
+
+
+def _standing_still(sweeps: Sequence[SweepRecords], rows: Sequence[Row]) -> list[str]:
+    """Which sources of variance the intervals over seeds do not have in them."""
+    ids = {one for row in rows for trials in row.trial_ids.values() for one in trials}
+    shown = [record for sweep in sweeps for record in sweep.records if record.trial_id in ids]
+    if not shown:
+        return []
+    by_row: list[set[tuple[tuple[str, str], ...]]] = []
+    records = {record.trial_id: record for record in shown}
+    for row in rows:
+        teachers = {
+            tuple(sorted((path, value) for path, value in records[one].params.items() if path.startswith("teacher.")))
+            for trials in row.trial_ids.values()
+            for one in trials
+        }
+        by_row.append(teachers - {()})
+    still = ["the split into training, validation and test part"]
+    if any(by_row) and all(len(teachers) <= 1 for teachers in by_row):
+        still.insert(0, "the teacher (one training of it for all seeds)")
+    return [
+        "the intervals are over the student's seeds: initialisation, order, views and draws. "
+        f"{' and '.join(still).capitalize()} {'stand' if len(still) > 1 else 'stands'} still in them"
+    ]
+
+
+def _row_json(row: Row, wide: Interval | None, is_baseline: bool) -> dict[str, Any]:
+    described = row.description
+    return {
+        "label": row.label,
+        "variant": row.variant,
+        "settings": dict(row.settings),
+        "sweeps": list(row.sweeps),
+        "mean": described.mean if described else None,
+        "sd": described.sd if described else None,
+        "ci95": _list(described.interval if described else None),
+        "ci95_seeds_and_examples": _list(wide),
+        "n": len(row.values),
+        "seeds": list(row.seeds),
+        "values": list(row.values),
+        "missing": dict(row.missing),
+        "tuned": row.tuned,
+        "tuning_trials": row.tuning_trials,
+        "averaged_over": row.averaged,
+        "baseline": is_baseline,
+    }
+
+
+def _comparison_json(one: Comparison) -> dict[str, Any]:
+    difference, improvement = one.difference, one.improvement
+    return {
+        "row": one.row,
+        "baseline": one.baseline,
+        "method": difference.method if difference else None,
+        "n": difference.n if difference else None,
+        "common_seeds": one.common,
+        "seeds_without_partner": one.alone,
+        "difference": difference.difference if difference else None,
+        "sd": difference.sd if difference else None,
+        "ci95": _list(difference.interval if difference else None),
+        "ci95_seeds_and_examples": _list(one.wide_interval),
+        "df": difference.df if difference else None,
+        "p": difference.p if difference else None,
+        "p_holm": one.p_holm,
+        "p_equivalence": one.equivalence_p,
+        "probability_of_improvement": improvement.probability if improvement else None,
+        "probability_of_improvement_ci95": _list(improvement.interval if improvement else None),
+        "verdict": one.verdict,
+        "seeds_needed": one.seeds_needed,
+        "baseline_smaller_budget": one.smaller_budget,
+        "sentence": one.sentence,
+    }
+
+
+def _list(interval: Interval | None) -> list[float] | None:
+    return None if interval is None else list(interval)
+
+
+def settings_of(row: Mapping[str, Any]) -> str:
+    """A row's settings in one line, from its JSON."""
+    from wsl_sweep.spec.wording import settings
+
+    return settings(row["settings"], row["variant"])

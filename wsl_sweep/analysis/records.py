@@ -1,0 +1,163 @@
+"""What is compared: the trials of a sweep as plain records, from its ledger or from a tracking server alike."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from wsl_sweep.spec.sections import CompareSection
+from wsl_sweep.spec.spec import Spec
+from wsl_sweep.storage import Place
+from wsl_sweep.sweep.ledger import SweepState, TrialState
+from wsl_sweep.sweep.table import Standing, standings
+from wsl_sweep.tracking.runs import trial_params
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+SEED = "seed"
+"""The parameter by which trials are paired; two trials that differ in it alone are of one configuration."""
+
+_STATUS = {"lost": "running"}
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """Which test examples a student got right.
+
+    Attributes:
+        right: (N,) bool, in the order of the test part.
+        examples: says which examples they are: a hash of their ids and labels.
+    """
+
+    right: NDArray[np.bool_]
+    examples: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """One trial.
+
+    Attributes:
+        sweep: name of its sweep.
+        trial_id: its own.
+        stage: ``search``, ``confirm`` or ``ablation``.
+        arm: of the search that it belongs to, or None.
+        variants: the names that it stands for.
+        seed: of the student.
+        status: finished, pruned, failed, killed, or running where it has no last word.
+        params: its whole configuration, flat, each value as text (as MLflow has them).
+        overrides: dotted path → value, what sets it apart.
+        metrics: of its last epoch, and of the final evaluation where it had one.
+        standings: its places in the final table.
+    """
+
+    sweep: str
+    trial_id: str
+    stage: str
+    arm: str | None
+    variants: tuple[str, ...]
+    seed: int
+    status: str
+    params: Mapping[str, str]
+    overrides: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    standings: tuple[Standing, ...] = ()
+
+    @functools.cached_property
+    def configuration(self) -> str:
+        """A hash of its parameters without the seed."""
+        rest = sorted((path, value) for path, value in self.params.items() if path != SEED)
+        return hashlib.sha256(json.dumps(rest).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class SweepRecords:
+    """The trials of one sweep and what was declared of their comparison.
+
+    Attributes:
+        name: of the sweep.
+        uuid: its own.
+        status: running, finished, failed or stopped.
+        compare: the file's section.
+        swept: the paths of its space.
+        records: its trials that have begun.
+        outcomes: a trial's, by id, where its test logits were kept; else None.
+    """
+
+    name: str
+    uuid: str
+    status: str
+    compare: CompareSection
+    swept: tuple[str, ...]
+    records: tuple[Record, ...]
+    outcomes: Callable[[str], Outcomes | None] = field(default=lambda trial_id: None, compare=False)
+
+    def tuning_trials(self, arm: str) -> int:
+        """How many search trials an arm was given."""
+        return sum(one.stage == "search" and arm in one.variants for one in self.records)
+
+
+def records_of(
+    spec: Spec,
+    state: SweepState,
+    *,
+    uuid: str,
+    outcomes: Callable[[str], Outcomes | None] = lambda trial_id: None,
+) -> SweepRecords:
+    """A sweep's records from its ledger.
+
+    Args:
+        spec: the sweep's.
+        state: its ledger, folded.
+        uuid: the sweep's.
+        outcomes: what gives a trial's outcomes; see ``kept_outcomes``.
+    """
+    places = standings(state.rows)
+    records = tuple(
+        _record(spec.name, one, places.get(one.trial.trial_id, ()))
+        for one in state.trials.values()
+        if one.attempt > 0 or one.status not in ("proposed", "killed")
+    )
+    return SweepRecords(spec.name, uuid, state.status, spec.compare, tuple(spec.space), records, outcomes)
+
+
+def _record(sweep: str, state: TrialState, places: Sequence[Standing]) -> Record:
+    trial = state.trial
+    return Record(
+        sweep=sweep,
+        trial_id=trial.trial_id,
+        stage=trial.stage,
+        arm=trial.arm,
+        variants=trial.variants,
+        seed=trial.seed,
+        status=_STATUS.get(state.status, state.status),
+        params=trial_params(trial),
+        overrides=dict(trial.overrides),
+        metrics=dict(state.metrics),
+        standings=tuple(places),
+    )
+
+
+def kept_outcomes(folder: Place) -> Callable[[str], Outcomes | None]:
+    """What gives the outcomes of a sweep's trials from their test logits on disk, each read once."""
+
+    @functools.cache
+    def outcomes(trial_id: str) -> Outcomes | None:
+        from safetensors import SafetensorError
+        from safetensors.numpy import load
+
+        try:
+            kept = load((folder / "trials" / trial_id / "test_logits.safetensors").read_bytes())
+            right = kept["logits"].argmax(axis=1) == kept["labels"]
+        except (OSError, SafetensorError, KeyError, ValueError):
+            return None
+        which = hashlib.sha256(kept["ids"].tobytes() + kept["labels"].tobytes())
+        return Outcomes(right, which.hexdigest()[:16])
+
+    return outcomes

@@ -1,0 +1,239 @@
+"""From two rows of a table to a verdict in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from wsl_sweep.analysis.grouping import Row
+from wsl_sweep.analysis.statistics import (
+    ALPHA,
+    Difference,
+    Improvement,
+    Interval,
+    equivalence_p,
+    holm,
+    paired_difference,
+    probability_of_improvement,
+    seeds_needed,
+    welch_difference,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Verdict = Literal["better", "worse", "equivalent", "inconclusive"]
+
+FRACTIONS = frozenset({"accuracy", "ece", "fraction", "agreement"})
+
+
+def number(value: float, metric: str, *, signed: bool = False) -> str:
+    """A value of a metric, or a difference of two, as a person wants to read it: fractions to four places."""
+    plain = f"{value:.4f}" if metric.rsplit("/", 1)[-1] in FRACTIONS else f"{value:.4g}"
+    if not signed:
+        return plain
+    return plain.replace("-", "−") if value < 0 else f"+{plain}"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A row against the baseline.
+
+    Attributes:
+        row: its label.
+        baseline: the baseline's.
+        difference: of the means, with interval and test; None where one of the two has too few seeds.
+        wide_interval: of the difference, over seeds and test examples; None where test logits were not kept.
+        common: seeds that both have.
+        alone: seeds that only one of the two has.
+        p_holm: the test's p, adjusted for the family.
+        equivalence_p: of two one-sided tests within the margin, adjusted for the family.
+        improvement: P(row > baseline).
+        verdict: None with one seed: no verdict follows from it.
+        seeds_needed: where it is inconclusive, how many would show a difference of the margin with 80 % power.
+        smaller_budget: whether the baseline's settings were tuned with fewer trials than the row's, or not at all.
+        sentence: the verdict in words.
+    """
+
+    row: str
+    baseline: str
+    difference: Difference | None
+    wide_interval: Interval | None
+    common: int
+    alone: int
+    p_holm: float | None
+    equivalence_p: float | None
+    improvement: Improvement | None
+    verdict: Verdict | None
+    seeds_needed: int | None
+    smaller_budget: bool
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of every pair.
+
+    Attributes:
+        metric: whose values.
+        more_is_better: whether more of it is.
+        margin: the smallest difference that matters, in its unit.
+    """
+
+    metric: str
+    more_is_better: bool
+    margin: float
+
+
+def judge(
+    pairs: Sequence[tuple[Row, Row]], question: Question, wide: Sequence[Interval | None] | None = None
+) -> list[Comparison]:
+    """The comparisons of one family: each row with its baseline.
+
+    A difference is shown, or an equivalence, where its p, adjusted by Holm's method over the family, is below 0.05.
+    What is both is *equivalent*: there is a difference, and it is smaller than what matters.
+
+    Args:
+        pairs: (row, baseline).
+        question: what is asked of each.
+        wide: of each pair the interval over seeds and examples.
+    """
+    differences = [_difference(row, baseline) for row, baseline in pairs]
+    adjusted = _adjusted([one.p if one else None for one in differences])
+    equivalences = _adjusted([equivalence_p(one, question.margin) if one else None for one in differences])
+    tested = sum(one is not None for one in differences)
+    found = []
+    for index, (row, baseline) in enumerate(pairs):
+        difference = differences[index]
+        verdict = _verdict(difference, adjusted[index], equivalences[index], question)
+        needed = None
+        if verdict == "inconclusive" and difference is not None:
+            needed = seeds_needed(difference, question.margin, ALPHA / max(1, tested))
+        comparison = Comparison(
+            row=row.label,
+            baseline=baseline.label,
+            difference=difference,
+            wide_interval=wide[index] if wide else None,
+            common=len(row.by_seed.keys() & baseline.by_seed.keys()),
+            alone=len(row.by_seed.keys() ^ baseline.by_seed.keys()),
+            p_holm=adjusted[index],
+            equivalence_p=equivalences[index],
+            improvement=probability_of_improvement(row.values, baseline.values, more_is_better=question.more_is_better),
+            verdict=verdict,
+            seeds_needed=needed,
+            smaller_budget=baseline.tuning_trials < row.tuning_trials,
+            sentence="",
+        )
+        found.append(replace(comparison, sentence=_sentence(comparison, row, baseline, question, tested)))
+    return found
+
+
+def _difference(row: Row, baseline: Row) -> Difference | None:
+    """Paired where most seeds are common, else Welch's; None with fewer than two values."""
+    common = [seed for seed in row.seeds if seed in baseline.by_seed]
+    if len(common) >= 2 and 2 * len(common) > min(len(row.seeds), len(baseline.seeds)):
+        return paired_difference([row.by_seed[seed] for seed in common], [baseline.by_seed[seed] for seed in common])
+    if min(len(row.seeds), len(baseline.seeds)) >= 2:
+        return welch_difference(row.values, baseline.values)
+    return None
+
+
+def _adjusted(ps: Sequence[float | None]) -> list[float | None]:
+    there = iter(holm([p for p in ps if p is not None]))
+    return [None if p is None else next(there) for p in ps]
+
+
+def _verdict(
+    difference: Difference | None, p: float | None, equivalence: float | None, question: Question
+) -> Verdict | None:
+    if difference is None or p is None or equivalence is None:
+        return None
+    if equivalence < ALPHA and not _told_by_two(difference):
+        return "equivalent"
+    if p < ALPHA and not _told_by_two(difference):
+        return "better" if (difference.difference > 0) == question.more_is_better else "worse"
+    return "inconclusive"
+
+
+def _told_by_two(difference: Difference) -> bool:
+    """Two seeds that differ by exactly the same have no spread by chance: nothing follows but where all is the same."""
+    return difference.n == 2 and difference.error == 0 and difference.difference != 0
+
+
+def _sentence(comparison: Comparison, row: Row, baseline: Row, question: Question, tested: int) -> str:
+    difference = comparison.difference
+    if difference is None:
+        few = min((row, baseline), key=lambda one: len(one.seeds))
+        count = len(few.seeds)
+        return f"{row.label} against {baseline.label}: no verdict; {few.label} has {_seeds(count)}{_lost(few)}."
+    metric, margin = question.metric, number(question.margin, question.metric)
+    by = number(abs(difference.difference), metric)
+    low, high = (number(end, metric, signed=True) for end in difference.interval)
+    family = f", Holm over {tested}" if tested > 1 else ""
+    ground = f"95 % interval {low} to {high}, p = {_p(comparison.p_holm)}{family}, {_how(comparison, row, baseline)}"
+    match comparison.verdict:
+        case "better" | "worse" as word:
+            said = f"{row.label} is {word} than {baseline.label} by {by} {metric} ({ground})"
+        case "equivalent":
+            said = f"{row.label} and {baseline.label} are equivalent within {margin} {metric} ({ground})"
+            if comparison.p_holm is not None and comparison.p_holm < ALPHA and difference.difference != 0:
+                said += "; there is a difference, and it is smaller than what matters"
+        case _:
+            signed = number(difference.difference, metric, signed=True)
+            said = f"{row.label} against {baseline.label} is inconclusive: {signed} {metric} ({ground})"
+            said += f"; {_more(comparison, margin, metric)}"
+    if comparison.smaller_budget:
+        said += f"; {budget_note(row, baseline)}"
+    return f"{said}."
+
+
+def budget_note(row: Row, baseline: Row) -> str:
+    """What to know where a baseline was tuned less than what it is compared with."""
+    spent = "was not tuned" if baseline.tuning_trials == 0 else f"had {baseline.tuning_trials} tuning trials"
+    return f"{baseline.label} {spent}, {row.label} had {row.tuning_trials}: part of the difference may be the tuning"
+
+
+def _how(comparison: Comparison, row: Row, baseline: Row) -> str:
+    difference = comparison.difference
+    assert difference is not None
+    if difference.method == "welch":
+        return f"seeds do not match, so unpaired: Welch's test on {len(row.seeds)} and {len(baseline.seeds)} seeds"
+    alone = f", {comparison.alone} without a partner left aside" if comparison.alone else ""
+    return f"{difference.n} paired seeds{alone}"
+
+
+def _more(comparison: Comparison, margin: str, metric: str) -> str:
+    difference = comparison.difference
+    assert difference is not None
+    if _told_by_two(difference):
+        return "two seeds that differ by exactly the same say nothing of the spread"
+    if comparison.seeds_needed is None:
+        return f"no reasonable number of seeds would show a difference of {margin}"
+    if comparison.seeds_needed <= difference.n:
+        return (
+            f"{difference.n} seeds show a difference of {margin} {metric} with 80 % power, and neither that nor its "
+            "absence is seen"
+        )
+    each = " each" if difference.method == "welch" else ""
+    return (
+        f"about {comparison.seeds_needed} seeds{each} would show a difference of {margin} with 80 % power, there are "
+        f"{difference.n}"
+    )
+
+
+def _seeds(count: int) -> str:
+    return "one seed" if count == 1 else f"{count or 'no'} seeds"
+
+
+def _lost(row: Row) -> str:
+    return f" ({missing_text(row)})" if row.missing else ""
+
+
+def missing_text(row: Row) -> str:
+    """``1 failed, 2 pruned``: the seeds without a value."""
+    return ", ".join(f"{count} {reason}" for reason, count in row.missing.items())
+
+
+def _p(value: float | None) -> str:
+    assert value is not None
+    return "below 0.0001" if value < 0.0001 else f"{value:.2g}" if value < 0.1 else f"{value:.2f}"
