@@ -11,7 +11,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -454,6 +454,61 @@ def status(
         print(f"no sweeps in {storage or 'runs'}; start one: wsl-sweep run search_spaces/alpha.yaml")
         return
     wide_console().print(sweeps_table(found) if name is None else one_sweep(found))
+
+
+@app.command()
+def compare(
+    names: Annotated[list[str], typer.Argument(help="Sweeps.", show_default=False)],
+    by: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--by", metavar="PATH", help="What makes the rows: variant, sweep or dotted paths; may be repeated."
+        ),
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option(help="Variant, or row, that the others are compared with.  [default: the file's]")
+    ] = None,
+    metric: Annotated[str | None, typer.Option(help="Whose values.  [default: the file's]")] = None,
+    margin: Annotated[
+        float | None, typer.Option(help="The smallest difference that matters.  [default: the file's]")
+    ] = None,
+    where: Annotated[
+        list[str] | None, typer.Option("--where", metavar="PATH=VALUE", help="Only such trials; may be repeated.")
+    ] = None,
+    storage: Storage = None,
+    from_mlflow: Annotated[
+        str | None, typer.Option(metavar="URI", help="Read a tracking server in place of a storage.")
+    ] = None,
+    shape: Annotated[
+        str, typer.Option("--format", help="terminal, markdown, latex, csv or json.", show_default=False)
+    ] = "terminal",
+) -> None:
+    """Compare variants over one or several sweeps: means, intervals, paired tests and a verdict.
+
+    Example: wsl-sweep compare alpha --baseline kd --format markdown
+    """
+    from wsl_sweep.analysis.formats import FORMATS
+    from wsl_sweep.app import compare_sweeps
+    from wsl_sweep.show import show_compared
+
+    _check_format(shape, FORMATS)
+    paths = [path.strip() for one in by or () for path in one.split(",")]
+    compared = compare_sweeps(
+        names, by=paths, where=where or (), metric=metric, baseline=baseline, margin=margin, storage=storage,
+        from_mlflow=from_mlflow,
+    )  # fmt: skip
+    if shape == "terminal":
+        show_compared(compared)
+    else:
+        print(FORMATS[shape](compared), end="")
+
+
+def _check_format(shape: str, formats: Iterable[str]) -> None:
+    from wsl_sweep.spec.catalogue import did_you_mean
+
+    known = ["terminal", *formats]
+    if shape not in known:
+        raise WslSweepError(f'no format is called "{shape}"; {did_you_mean(shape, known)}')
 
 
 @app.command()

@@ -10,6 +10,8 @@ from rich.console import Console, Group
 from rich.markup import escape
 from rich.table import Table
 
+from wsl_sweep.analysis.comparison import Compared
+from wsl_sweep.analysis.formats import comparison_table, footnotes, row_table
 from wsl_sweep.app import Finished, Outlook
 from wsl_sweep.app.options import with_storage
 from wsl_sweep.app.recipes import RecipeRow
@@ -158,6 +160,20 @@ def show_plan(seen: Outlook) -> None:
             f"about {duration(seen.seconds)} with {seen.slots} trial{'s' if seen.slots != 1 else ''} at once, "
             "from what earlier trials took on this machine"
         )
+
+
+def show_compared(compared: Compared) -> None:
+    """The table of a comparison, its verdicts and notes."""
+    console = wide_console()
+    for header, lines in (row_table(compared), comparison_table(compared)):
+        table = Table(*header, box=None, header_style="dim")
+        for line in lines:
+            table.add_row(*map(escape, line))
+        if lines:
+            console.print(table)
+            console.print()
+    for note in footnotes(compared):
+        console.print(note, markup=False)
 
 
 def show_finished(finished: Finished) -> None:

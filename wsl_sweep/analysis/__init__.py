@@ -1,6 +1,49 @@
 """From the ledger to numbers that a decision can rest on."""
 
-from wsl_sweep.analysis.statistics import t_interval
+from wsl_sweep.analysis.comparison import Compared, compare
+from wsl_sweep.analysis.grouping import Row, rows_of
+from wsl_sweep.analysis.records import Record, SweepRecords, records_of
+from wsl_sweep.analysis.statistics import (
+    Description,
+    Difference,
+    Improvement,
+    describe,
+    equivalence_p,
+    holm,
+    paired_difference,
+    probability_of_improvement,
+    seeds_and_examples_interval,
+    seeds_needed,
+    smallest_difference,
+    t_interval,
+    welch_difference,
+)
 from wsl_sweep.analysis.summary import build_summary
+from wsl_sweep.analysis.verdicts import Comparison, Question, judge
 
-__all__ = ["build_summary", "t_interval"]
+__all__ = [
+    "Compared",
+    "Comparison",
+    "Description",
+    "Difference",
+    "Improvement",
+    "Question",
+    "Record",
+    "Row",
+    "SweepRecords",
+    "build_summary",
+    "compare",
+    "describe",
+    "equivalence_p",
+    "holm",
+    "judge",
+    "paired_difference",
+    "probability_of_improvement",
+    "records_of",
+    "rows_of",
+    "seeds_and_examples_interval",
+    "seeds_needed",
+    "smallest_difference",
+    "t_interval",
+    "welch_difference",
+]

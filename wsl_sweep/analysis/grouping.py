@@ -92,8 +92,8 @@ def rows_of(
         groups.setdefault(_key(record, standing, by), []).append((record, standing))
     parts = [part for group in groups.values() for part in _apart(group, bool(by))]
     rows = [_row(part, sweeps, metric, by) for part in parts]
-    if by:
-        rows.sort(key=lambda row: [_natural(str(row.settings.get(path, row.variant))) for path in by])
+    paths = [path for path in by if path != "variant"]  # variants stay in the order of the file
+    rows.sort(key=lambda row: [_natural(str(row.settings[path])) for path in paths])
     return _labelled_apart(rows)
 
 
@@ -138,11 +138,7 @@ def _final_entries(sweep: SweepRecords) -> list[Entry]:
 
 
 def _all_entries(sweep: SweepRecords) -> list[Entry]:
-    return [
-        (record, Standing(0, variant, record.overrides))
-        for record in sweep.records
-        for variant in record.variants
-    ]
+    return [(record, Standing(0, variant, record.overrides)) for record in sweep.records for variant in record.variants]
 
 
 def _condition(text: str) -> tuple[str, str]:

@@ -189,8 +189,10 @@ def _sentence(comparison: Comparison, row: Row, baseline: Row, question: Questio
 
 def budget_note(row: Row, baseline: Row) -> str:
     """What to know where a baseline was tuned less than what it is compared with."""
-    spent = "was not tuned" if baseline.tuning_trials == 0 else f"had {baseline.tuning_trials} tuning trials"
-    return f"{baseline.label} {spent}, {row.label} had {row.tuning_trials}: part of the difference may be the tuning"
+    spent = "was not tuned" if baseline.tuning_trials == 0 else f"was tuned by {baseline.tuning_trials} trials"
+    return (
+        f"{baseline.label} {spent}, {row.label} by {row.tuning_trials} trials: part of the difference may be the tuning"
+    )
 
 
 def _how(comparison: Comparison, row: Row, baseline: Row) -> str:

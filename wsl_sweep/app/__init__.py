@@ -1,5 +1,6 @@
 """What the commands do, as functions that a notebook can call too."""
 
+from wsl_sweep.app.comparing import compare_sweeps, sweep_records
 from wsl_sweep.app.folders import find_logs, list_sweeps, open_sweep, sweep_trials
 from wsl_sweep.app.options import Finished, RunOptions
 from wsl_sweep.app.planning import Outlook, outlook
@@ -16,6 +17,7 @@ __all__ = [
     "RunOptions",
     "banks",
     "clean_sweep",
+    "compare_sweeps",
     "extend_sweep",
     "find_logs",
     "import_teacher",
@@ -28,6 +30,7 @@ __all__ = [
     "run_sweep",
     "show_teacher",
     "stop_sweep",
+    "sweep_records",
     "sweep_trials",
     "sync_sweep",
     "train_once",
