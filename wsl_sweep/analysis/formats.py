@@ -62,8 +62,8 @@ def _row_cells(compared: Compared, row: Row) -> list[str]:
     mark = UNTUNED if any(one.baseline == row.label and one.smaller_budget for one in compared.comparisons) else ""
     name = row.variant or ("" if row.settings else row.label)
     shown = settings(row.settings, row.variant)
-    if f"{name} {shown}".strip() != row.label:  # told apart by its sweep
-        name, shown = row.label, ""
+    if row.label.endswith((")", "]")):  # told apart by its sweep, or by a number
+        name, shown = row.label, "" if row.variant == "" else shown
     if described is None:
         return [f"{name}{mark}", shown, "", "", "", "0"]
     return [

@@ -92,6 +92,8 @@ def rows_of(
         groups.setdefault(_key(record, standing, by), []).append((record, standing))
     parts = [part for group in groups.values() for part in _apart(group, bool(by))]
     rows = [_row(part, sweeps, metric, by) for part in parts]
+    if not by:
+        rows = _by_what_differs(rows)
     paths = [path for path in by if path != "variant"]  # variants stay in the order of the file
     rows.sort(key=lambda row: [_natural(str(row.settings[path])) for path in paths])
     return _labelled_apart(rows)
@@ -246,6 +248,16 @@ def _reason(found: Mapping[str, Record], configurations: set[str], metric: str) 
 
 def _label(variant: str, shown: Mapping[str, Any]) -> str:
     return " ".join(part for part in (variant, settings(shown, variant)) if part) or "all"
+
+
+def _by_what_differs(rows: Sequence[Row]) -> list[Row]:
+    """Rows are called by their variant, and by those of its settings in which a sweep has several rows of it."""
+    found = []
+    for row in rows:
+        own = [other.settings for other in rows if other.variant == row.variant and other.sweeps == row.sweeps]
+        paths = [path for path in row.settings if any(one.get(path) != row.settings[path] for one in own)]
+        found.append(replace(row, label=_label(row.variant, {path: row.settings[path] for path in paths})))
+    return found
 
 
 def _labelled_apart(rows: list[Row]) -> list[Row]:
