@@ -503,6 +503,23 @@ def compare(
         print(FORMATS[shape](compared), end="")
 
 
+@app.command()
+def report(
+    name: Annotated[str, typer.Argument(help="A sweep, finished or not.", show_default=False)],
+    to: Annotated[
+        Path | None, typer.Option(help="File to write.  [default: report.html in its folder]", show_default=False)
+    ] = None,
+    storage: Storage = None,
+) -> None:
+    """Make the report of a sweep: one HTML file with verdict, tables, pictures and costs.
+
+    Example: wsl-sweep report alpha
+    """
+    from wsl_sweep.app import report_sweep
+
+    print(report_sweep(name, storage=storage, to=to))
+
+
 def _check_format(shape: str, formats: Iterable[str]) -> None:
     from wsl_sweep.spec.catalogue import did_you_mean
 

@@ -15,6 +15,7 @@ from wsl_sweep.analysis.formats import comparison_table, footnotes, row_table
 from wsl_sweep.app import Finished, Outlook
 from wsl_sweep.app.options import with_storage
 from wsl_sweep.app.recipes import RecipeRow
+from wsl_sweep.app.reporting import REPORT
 from wsl_sweep.app.teachers import describe_teacher
 from wsl_sweep.spec.recipes import Recipe
 from wsl_sweep.spec.wording import duration, settings
@@ -151,6 +152,8 @@ def show_plan(seen: Outlook) -> None:
         console.print(
             f"an unfinished sweep of this name has {seen.done} trials done: wsl-sweep resume {seen.spec.name}"
         )
+    if seen.shows:
+        console.print(f"compare: {seen.shows}", markup=False)
     for note in (*seen.spec.notes, *seen.bank, *seen.reuse):
         console.print(f"note: {note}", markup=False)
     if seen.seconds is None:
@@ -229,6 +232,11 @@ def show_finished(finished: Finished) -> None:
         )
     for note in summary["notes"]:
         console.print(f"note: {note}", markup=False)
+    for one in (summary.get("comparison") or {}).get("comparisons", ()):
+        console.print(one["sentence"], markup=False)
+    report = finished.folder / REPORT
+    if report.exists():
+        console.print(f"Report: {report}", markup=False)
     console.print(f"Everything is in {finished.folder} (summary.json, trials/)", markup=False)
     if finished.interrupted is not None or finished.stopped is not None:
         again = with_storage(finished.folder.name, finished.folder)

@@ -1,8 +1,10 @@
 """From the ledger to numbers that a decision can rest on."""
 
 from wsl_sweep.analysis.comparison import Compared, compare
+from wsl_sweep.analysis.from_mlflow import read_sweeps
 from wsl_sweep.analysis.grouping import Row, rows_of
 from wsl_sweep.analysis.records import Record, SweepRecords, records_of
+from wsl_sweep.analysis.responses import answered, coordinates, response_curves
 from wsl_sweep.analysis.statistics import (
     Description,
     Difference,
@@ -31,15 +33,19 @@ __all__ = [
     "Record",
     "Row",
     "SweepRecords",
+    "answered",
     "build_summary",
     "compare",
+    "coordinates",
     "describe",
     "equivalence_p",
     "holm",
     "judge",
     "paired_difference",
     "probability_of_improvement",
+    "read_sweeps",
     "records_of",
+    "response_curves",
     "rows_of",
     "seeds_and_examples_interval",
     "seeds_needed",

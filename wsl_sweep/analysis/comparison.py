@@ -141,7 +141,7 @@ def _pairs(
     if not own:
         known = list(dict.fromkeys([*(row.variant for row in rows if row.variant), *(row.label for row in rows)]))
         raise WslSweepError(f'no row is called "{name}"; {did_you_mean(name, known)}')
-    swept = {path for sweep in sweeps for path in sweep.swept}
+    swept = {path for sweep in sweeps for path in sweep.space}
     others = [row for row in rows if row not in own]
     if family is not None:
         others = [row for row in others if row.variant in family]

@@ -111,9 +111,14 @@ def footnotes(compared: Compared) -> list[str]:
 
 def markdown(compared: Compared) -> str:
     """A Markdown table, verdicts and notes below it."""
+    return "\n".join([markdown_table(compared), *(f"- {note}" for note in footnotes(compared))]) + "\n"
+
+
+def markdown_table(compared: Compared) -> str:
+    """The table alone."""
     header, lines = table_of(compared)
     text = [_markdown_line(header), _markdown_line(["---"] * len(header)), *map(_markdown_line, lines)]
-    return "\n".join([*text, "", *(f"- {note}" for note in footnotes(compared))]) + "\n"
+    return "\n".join(text) + "\n"
 
 
 def _markdown_line(cells: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 from wsl_sweep.analysis.records import Outcomes, Record, SweepRecords
 from wsl_sweep.errors import WslSweepError
+from wsl_sweep.spec.distributions import Distribution
 from wsl_sweep.spec.sections import CompareSection
 from wsl_sweep.sweep.table import Standing
 from wsl_sweep.tracking.answers import prepare_calls, told
@@ -78,7 +79,7 @@ def _read(client: Any, experiments: Sequence[str], name: str) -> SweepRecords:
     parent = _parent(client, experiments, name)
     tags = parent.data.tags
     declared = json.loads(tags.get(DECLARED, "{}"))
-    swept = tuple(declared.pop("swept", ()))
+    space = {path: _distribution(facts) for path, facts in declared.pop("space", {}).items()}
     children = _pages(
         client.search_runs,
         experiment_ids=[parent.info.experiment_id],
@@ -92,10 +93,15 @@ def _read(client: Any, experiments: Sequence[str], name: str) -> SweepRecords:
         uuid=tags["sweep_uuid"],
         status=status,
         compare=CompareSection(**declared),
-        swept=swept,
+        space=space,
         records=tuple(_record(run) for run in children),
         outcomes=_outcomes(client, parent.info.run_id),
     )
+
+
+def _distribution(facts: Mapping[str, Any]) -> Distribution:
+    when = {path: tuple(values) for path, values in facts["when"].items()}
+    return Distribution(**{**facts, "values": tuple(facts["values"]), "when": when})
 
 
 def _parent(client: Any, experiments: Sequence[str], name: str) -> Any:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from wsl_sweep.spec.distributions import Distribution
 from wsl_sweep.spec.sections import CompareSection
 from wsl_sweep.spec.spec import Spec
 from wsl_sweep.storage import Place
@@ -85,7 +86,7 @@ class SweepRecords:
         uuid: its own.
         status: running, finished, failed or stopped.
         compare: the file's section.
-        swept: the paths of its space.
+        space: swept path → where its values came from.
         records: its trials that have begun.
         outcomes: a trial's, by id, where its test logits were kept; else None.
     """
@@ -94,7 +95,7 @@ class SweepRecords:
     uuid: str
     status: str
     compare: CompareSection
-    swept: tuple[str, ...]
+    space: Mapping[str, Distribution]
     records: tuple[Record, ...]
     outcomes: Callable[[str], Outcomes | None] = field(default=lambda trial_id: None, compare=False)
 
@@ -124,7 +125,7 @@ def records_of(
         for one in state.trials.values()
         if one.attempt > 0 or one.status not in ("proposed", "killed")
     )
-    return SweepRecords(spec.name, uuid, state.status, spec.compare, tuple(spec.space), records, outcomes)
+    return SweepRecords(spec.name, uuid, state.status, spec.compare, dict(spec.space), records, outcomes)
 
 
 def _record(sweep: str, state: TrialState, places: Sequence[Standing]) -> Record:

@@ -14,6 +14,7 @@ from typing import Any
 from wsl_sweep.analysis import curves, report_data, responses
 from wsl_sweep.analysis.comparison import Compared
 from wsl_sweep.analysis.curves import RowsOf
+from wsl_sweep.analysis.records import Record
 from wsl_sweep.analysis.report_data import Failure, Named, Report, Verdict
 from wsl_sweep.analysis.verdicts import budget_note, missing_text
 from wsl_sweep.spec.identity import teacher_identity
@@ -27,7 +28,12 @@ MOST_HASHES = 6
 
 
 def build_report(
-    spec: Spec, state: SweepState, plan: Mapping[str, Any], compared: Compared | None, rows_of: RowsOf
+    spec: Spec,
+    state: SweepState,
+    plan: Mapping[str, Any],
+    records: Sequence[Record],
+    compared: Compared | None,
+    rows_of: RowsOf,
 ) -> Report:
     """What the report of a sweep says; every number comes from its ledger and its trials' rows.
 
@@ -35,13 +41,14 @@ def build_report(
         spec: the sweep.
         state: its ledger, folded.
         plan: ``plan.json``.
+        records: its trials.
         compared: its final table; None where there is none yet.
         rows_of: the rows of a trial's epochs.
     """
     trials = list(state.trials.values())
     searched = [one for one in trials if one.trial.stage == "search"]
     metric = spec.metrics[0] if spec.search is not None else spec.compare.metric
-    answered = responses.answered(searched or trials, metric)
+    answered = responses.answered(records, metric)
     table = compared.rows if compared is not None else ()
     first = spec.metrics[0]
     stopping = curves.early_stopping(
@@ -59,8 +66,8 @@ def build_report(
         cautions=compared.notes if compared else (),
         rows=_rows(compared),
         comparisons=_comparisons(compared),
-        curves=responses.response_curves(spec, answered, metric),
-        coordinates=responses.coordinates(spec, answered, metric, more_is_better=natural_mode(metric) == "max"),
+        curves=responses.response_curves(spec.space, answered, metric),
+        coordinates=responses.coordinates(spec.space, answered, metric, more_is_better=natural_mode(metric) == "max"),
         importance=responses.importance(spec, searched) if searched else None,
         learning_curves=tuple(_learning(table, rows_of, first)),
         regularization_samples=curves.learning_curve(table, rows_of, "regularization_samples/fraction"),

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from wsl_sweep.analysis.records import Record
 from wsl_sweep.analysis.report_data import (
     Axis,
     Band,
@@ -39,34 +40,38 @@ CURVE_POINTS = 60
 NORMAL_95 = 1.959963984540054
 
 
-def answered(states: Sequence[TrialState], metric: str) -> list[TrialState]:
-    """The trials that ran to their end with a finite value of a metric."""
-    return [one for one in states if one.status == "finished" and math.isfinite(one.metrics.get(metric, math.nan))]
+Space = Mapping[str, Distribution]
+"""Swept path → where its values come from."""
 
 
-def response_curves(spec: Spec, states: Sequence[TrialState], metric: str) -> tuple[ResponseCurve, ...]:
+def answered(records: Iterable[Record], metric: str) -> list[Record]:
+    """The trials that ran to their end with a finite value of a metric: of a search, or else all."""
+    found = [one for one in records if one.status == "finished" and math.isfinite(one.metrics.get(metric, math.nan))]
+    searched = [one for one in found if one.stage == "search"]
+    return searched or found
+
+
+def response_curves(space: Space, records: Sequence[Record], metric: str) -> tuple[ResponseCurve, ...]:
     """A curve for each swept parameter, one group an arm or variant.
 
     A range has a Gaussian process with its 95 % band fitted through its trials, single values have means with the
     95 % t interval over their trials. The other parameters vary along, and are noise here.
 
     Args:
-        spec: whose space.
-        states: trials that answered.
+        space: what was swept.
+        records: trials that answered.
         metric: what they answered.
     """
     found = []
-    for path, distribution in spec.space.items():
+    for path, distribution in space.items():
         points: dict[str, list[ResponsePoint]] = {}
-        for state in states:
-            if path in state.trial.overrides:
-                value = _value(state.trial.overrides[path])
-                for variant in state.trial.variants:
-                    points.setdefault(variant, []).append(
-                        ResponsePoint(value, state.metrics[metric], state.trial.stage)
-                    )
+        for one in records:
+            if path in one.overrides:
+                for variant in one.variants:
+                    point = ResponsePoint(_value(one.overrides[path]), one.metrics[metric], one.stage)
+                    points.setdefault(variant, []).append(point)
         if points:
-            found.append(_curve(path, distribution, points, metric, alone=len(spec.space) == 1))
+            found.append(_curve(path, distribution, points, metric, alone=len(space) == 1))
     return tuple(found)
 
 
@@ -148,24 +153,22 @@ def gaussian_process(points: Sequence[tuple[float, float]], *, log: bool = False
     return Band(*(tuple(map(float, line)) for line in (xs, centre, centre - half, centre + half)))
 
 
-def coordinates(spec: Spec, states: Sequence[TrialState], metric: str, *, more_is_better: bool) -> Coordinates | None:
+def coordinates(space: Space, records: Sequence[Record], metric: str, *, more_is_better: bool) -> Coordinates | None:
     """Parallel coordinates of the trials that answered; None with fewer than two swept parameters."""
-    if len(spec.space) < 2 or not states:
+    if len(space) < 2 or not records:
         return None
     axes = []
-    for path, distribution in spec.space.items():
+    for path, distribution in space.items():
         numbers = distribution.kind not in ("choice", "grid") or all(map(_is_number, distribution.values))
         log = distribution.kind in ("loguniform", "logint")
         axes.append(Axis(path, log, () if numbers else tuple(map(_value, distribution.values))))
     lines = [
         CoordinateLine(
-            tuple(
-                _value(state.trial.overrides[path]) if path in state.trial.overrides else None for path in spec.space
-            ),
-            state.metrics[metric],
-            "+".join(state.trial.variants),
+            tuple(_value(one.overrides[path]) if path in one.overrides else None for path in space),
+            one.metrics[metric],
+            "+".join(one.variants),
         )
-        for state in states
+        for one in records
     ]
     return Coordinates(metric, tuple(axes), tuple(lines), more_is_better)
 
@@ -189,7 +192,7 @@ def importance(spec: Spec, trials: Sequence[TrialState]) -> Importance | None:
             study = ArmStudy(spec, arm, "cpu", own).study
             found = _importances(study)
             if found:
-                count = len(answered(own, spec.metrics[0]))
+                count = sum(one.status == "finished" for one in own)
                 groups.append(ImportanceGroup(arm, tuple(found.items()), count))
     if not groups:
         return None

@@ -270,8 +270,21 @@ def seeds_needed(difference: Difference, margin: float, alpha: float = ALPHA, po
     """
     if difference.sd == 0:
         return 2
-    effect = margin / difference.sd
-    groups = 1 if difference.method == "paired" else 2
+    return seeds_for(margin / difference.sd, alpha, power, 1 if difference.method == "paired" else 2)
+
+
+def seeds_for(effect: float, alpha: float = ALPHA, power: float = POWER, groups: int = 1) -> int | None:
+    """How many seeds show an effect with a power.
+
+    Args:
+        effect: in standard deviations, of the paired differences or of each of two groups; positive.
+        alpha: of the two-sided test.
+        power: in (alpha, 1).
+        groups: 1 for paired seeds, 2 for seeds of two independent groups, each of so many.
+
+    Returns:
+        At least 2; None where it would be more than MOST_SEEDS.
+    """
 
     def enough(n: int) -> bool:
         return _power(effect, n, alpha, groups) >= power

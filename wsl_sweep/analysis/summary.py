@@ -6,20 +6,27 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from wsl_sweep.analysis.statistics import t_interval
+from wsl_sweep.analysis.comparison import Compared
+from wsl_sweep.analysis.statistics import describe
 from wsl_sweep.spec.spec import Spec
 from wsl_sweep.sweep.ledger import SweepState, TrialState
 from wsl_sweep.sweep.selection import pareto_front
 
 
 def build_summary(
-    spec: Spec, state: SweepState, *, uuid: str, run_ids: Mapping[str, str] | None = None
+    spec: Spec,
+    state: SweepState,
+    *,
+    uuid: str,
+    run_ids: Mapping[str, str] | None = None,
+    compared: Compared | None = None,
 ) -> dict[str, Any]:
     """The summary of a sweep: every trial that has begun, the best one (by validation), and the confirmed table.
 
     ``confirmed`` has a row for each winner and baseline, or for each cell of an ablation: ``values`` of
     ``compare.metric`` by seed (``seeds`` beside them), their ``mean``, the 95 % t interval ``ci95`` (None for one
-    value) and ``n``; seeds that did not finish are counted in ``missing``.
+    value) and ``n``; seeds that did not finish are counted in ``missing``. ``comparison`` is what ``wsl-sweep compare``
+    says of the same table, with its verdicts, as JSON; None where it was not made.
     """
     ids = run_ids or {}
     single = len(spec.metrics) == 1
@@ -37,6 +44,7 @@ def build_summary(
         "teacher": _teachers(list(state.trials.values())),
         "confirmed": [_confirmed(row, state, spec.compare.metric) for row in state.rows],
         "compare": spec.compare.model_dump(),
+        "comparison": compared.to_json() if compared is not None else None,
         "notes": list(dict.fromkeys([*spec.notes, *state.notes])),
     }
     if not single:
@@ -97,21 +105,18 @@ def _confirmed(row: Mapping[str, Any], state: SweepState, metric: str) -> dict[s
             values.append(value)
             seeds.append(seed)
             ids.append(trial_id)
+    described = describe(values) if values else None
     return {
         "variant": row["variant"],
         "overrides": dict(row["overrides"]),
         "metric": metric,
         "values": values,
-        "mean": math.fsum(values) / len(values) if values else None,
-        "ci95": _interval(values),
+        "mean": described.mean if described else None,
+        "sd": described.sd if described else None,
+        "ci95": list(described.interval) if described and described.interval else None,
         "n": len(values),
         "seeds": seeds,
         "trial_ids": ids,
         "missing": len(row["trial_ids"]) - len(values),
         "tuned": row.get("tuned"),
     }
-
-
-def _interval(values: Sequence[float]) -> list[float] | None:
-    found = t_interval(values)
-    return None if found is None else list(found)

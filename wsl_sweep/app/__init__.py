@@ -4,6 +4,7 @@ from wsl_sweep.app.comparing import compare_sweeps, sweep_records
 from wsl_sweep.app.folders import find_logs, list_sweeps, open_sweep, sweep_trials
 from wsl_sweep.app.options import Finished, RunOptions
 from wsl_sweep.app.planning import Outlook, outlook
+from wsl_sweep.app.reporting import report_sweep
 from wsl_sweep.app.running import extend_sweep, resume_sweep, run_sweep
 from wsl_sweep.app.single import train_once
 from wsl_sweep.app.syncing import sync_sweep
@@ -26,6 +27,7 @@ __all__ = [
     "open_sweep",
     "outlook",
     "prune",
+    "report_sweep",
     "resume_sweep",
     "run_sweep",
     "show_teacher",

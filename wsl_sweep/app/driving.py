@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from wsl_sweep.analysis.summary import build_summary
+from wsl_sweep.app.folders import rows_of
 from wsl_sweep.app.options import Finished, RunOptions, settle_resources, with_storage
 from wsl_sweep.app.planning import teachers_there
+from wsl_sweep.app.reporting import import_ahead
 from wsl_sweep.app.results import finish
-from wsl_sweep.app.syncing import left_by_workers, make_writer, rows_of
+from wsl_sweep.app.syncing import left_by_workers, make_writer
 from wsl_sweep.errors import StorageError, SweepError, WslSweepError
 from wsl_sweep.paths import cache_folder
 from wsl_sweep.spec.plan import Plan, Trial
@@ -329,7 +331,8 @@ def _kept_log(logs: Path, folder: Place) -> Path:
     return kept
 
 
-def _import_export() -> None:
+def _import_for_the_end() -> None:
+    import_ahead()
     with contextlib.suppress(ImportError):
         import torch.export._trace  # noqa: F401
 
@@ -343,7 +346,7 @@ class _Ahead:
     def __call__(self, event: Mapping[str, Any]) -> None:
         if event["event"] == "finished" and not self._begun:
             self._begun = True
-            threading.Thread(target=_import_export, daemon=True).start()
+            threading.Thread(target=_import_for_the_end, daemon=True).start()
 
 
 def _announce(display: Any, spec: Spec, plan: Plan, folder: Place) -> None:

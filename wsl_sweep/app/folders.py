@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,17 @@ def sweep_trials(name: str, storage: str | None) -> dict[str, Any]:
         for one in state.trials.values()
     ]
     return {**_entry(folder, state), "of_each": trials}
+
+
+def rows_of(folder: Place) -> Callable[[str, int], list[dict[str, float]]]:
+    """What gives the rows of epochs of a trial's attempt, as far as they are on disk."""
+
+    def rows(trial_id: str, attempt: int) -> list[dict[str, float]]:
+        from wsl_sweep.training.attempts import Attempts
+
+        return list(Attempts(folder / "trials" / trial_id).rows(attempt))
+
+    return rows
 
 
 def find_logs(trial: str, storage: str | None) -> list[Place]:

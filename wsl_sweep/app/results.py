@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from wsl_sweep.analysis.comparison import Compared
+from wsl_sweep.analysis.formats import json_text, markdown_table
+from wsl_sweep.analysis.from_mlflow import OUTCOMES, outcomes_file
+from wsl_sweep.analysis.records import kept_outcomes, records_of
 from wsl_sweep.analysis.summary import build_summary
 from wsl_sweep.app.options import with_storage
-from wsl_sweep.app.planning import remember_times
+from wsl_sweep.app.planning import remember_spread, remember_times
+from wsl_sweep.app.reporting import REPORT, final_comparison, report_page
 from wsl_sweep.app.upkeep import clean_trials
 from wsl_sweep.errors import StorageError
 from wsl_sweep.spec.spec import Spec
@@ -42,11 +49,14 @@ def finish(
     from wsl_sweep.tracking import redact
 
     wait = PATIENT_SECONDS if patient else WAIT_SECONDS
-    (folder / "summary.json").write_json(build_summary(spec, state, uuid=plan["uuid"]))
+    compared = final_comparison(spec, state, folder, plan["uuid"])
+    summarised = functools.partial(build_summary, spec, state, uuid=plan["uuid"], compared=compared)
+    (folder / "summary.json").write_json(summarised())
+    files = _report(spec, state, folder, plan, compared, say)
     say("writing the results to MLflow")
     writer.begin_end(wait, patience=WAIT_SECONDS if patient else None)
     reached = writer.flush(wait)
-    summary = build_summary(spec, state, uuid=plan["uuid"], run_ids=writer.run_ids)
+    summary = summarised(run_ids=writer.run_ids)
     best = best_student(summary)
     if reached and best is not None and state.status == "finished":
         try:
@@ -55,7 +65,8 @@ def finish(
             first = str(error).strip().splitlines()[0] if str(error).strip() else ""
             say(f"the best student could not be logged as an MLflow model: {type(error).__name__}: {first}")
     if reached:
-        writer.describe(describe(summary), _parent_metrics(summary))
+        writer.describe(describe(summary, compared), _parent_metrics(summary))
+        writer.artifacts(files)
     if not writer.close(state.status, wait):
         why = writer.problem or f"no answer in {WAIT_SECONDS:g} s"
         say(
@@ -64,16 +75,45 @@ def finish(
             f"Nothing is lost, {folder} has it all. When the server is back: "
             f"wsl-sweep sync {with_storage(folder.name, folder)}"
         )
-    summary = build_summary(spec, state, uuid=plan["uuid"], run_ids=writer.run_ids)
+    summary = summarised(run_ids=writer.run_ids)
     (folder / "summary.json").write_json(summary)
     if state.status == "finished":
         with contextlib.suppress(StorageError):
             _tidy(spec, folder, summary, best, state)
         with contextlib.suppress(OSError, StorageError):  # the cache's disk may be full
             remember_times(summary, spec.threads)
+            remember_spread(spec, compared)
     with contextlib.suppress(OSError, StorageError):
         _export_studies(spec, state, folder)
     return summary
+
+
+def _report(
+    spec: Spec,
+    state: Any,
+    folder: Place,
+    plan: Mapping[str, Any],
+    compared: Compared | None,
+    say: Callable[[str], None],
+) -> dict[str, bytes]:
+    """Writes the report, and gives what MLflow shall have: path → content. No sweep fails for its report."""
+    files: dict[str, bytes] = {}
+    try:
+        page, pictures = report_page(spec, state, folder, plan, compared)
+        (folder / REPORT).write(page.encode())
+        files = {REPORT: page.encode(), **{f"plots/{name}": drawn for name, drawn in pictures.items()}}
+        if compared is not None:
+            files["comparison.json"] = json_text(compared).encode()
+        outcomes = outcomes_file(records_of(spec, state, uuid=plan["uuid"], outcomes=kept_outcomes(folder)))
+        if outcomes is not None:
+            files[OUTCOMES] = outcomes
+    except Exception as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else ""
+        say(
+            f"the report could not be made: {type(error).__name__}: {first}; to make it again: "
+            f"wsl-sweep report {with_storage(folder.name, folder)}"
+        )
+    return files
 
 
 def _export_studies(spec: Spec, state: Any, folder: Place) -> None:
@@ -118,20 +158,27 @@ def _parent_metrics(summary: Mapping[str, Any]) -> dict[str, float]:
     metrics: dict[str, float] = {}
     if summary["best"] and isinstance(summary["best"]["value"], float):
         metrics[f"best/{summary['metric']}"] = summary["best"]["value"]
-    for row in summary["confirmed"]:
-        if row["mean"] is not None and not (row["tuned"] is None and row["overrides"] and _crossed(summary)):
-            metrics[f"mean/{row['variant'].replace(' (untuned)', '_untuned')}/{row['metric']}"] = row["mean"]
+    rows = (summary["comparison"] or {"rows": []})["rows"]
+    for row in rows:
+        if row["mean"] is not None:
+            name = _metric_name(row["label"])
+            metrics[f"mean/{name}/{summary['comparison']['metric']}"] = row["mean"]
+            if row["sd"] is not None:
+                metrics[f"sd/{name}/{summary['comparison']['metric']}"] = row["sd"]
     return metrics
 
 
-def _crossed(summary: Mapping[str, Any]) -> bool:
-    """Whether several rows of the table share a variant's name: a grid."""
-    names = [row["variant"] for row in summary["confirmed"]]
-    return len(set(names)) < len(names)
+def _metric_name(label: str) -> str:
+    """A row's label as a part of a metric's name: MLflow takes letters, digits and a few signs."""
+    return re.sub(r"[^\w.\- :]", "_", label.replace(" (untuned)", "_untuned").replace("=", ":"))
 
 
-def describe(summary: Mapping[str, Any]) -> str:
-    """The parent run's description: question and table in Markdown."""
+MOST_OF_A_DESCRIPTION = 7_800
+"""Characters: MLflow takes 8,000 of a tag."""
+
+
+def describe(summary: Mapping[str, Any], compared: Compared | None) -> str:
+    """The parent run's description in Markdown: question, verdict, table."""
     lines = [summary["description"], ""] if summary["description"] else []
     if summary["best"]:
         settings = ", ".join(f"`{path}` = {value}" for path, value in summary["best"]["overrides"].items())
@@ -139,20 +186,15 @@ def describe(summary: Mapping[str, Any]) -> str:
             f"Best by {summary['metric']}: {summary['best']['value']} at {settings or 'the run as it is'}",
             "",
         ]
-    if summary["confirmed"]:
-        metric = summary["confirmed"][0]["metric"]
-        lines += [
-            f"| variant | settings | {metric} | 95 % t interval | n |",
-            "| --- | --- | --- | --- | --- |",
-        ]
-        for row in summary["confirmed"]:
-            mean = "" if row["mean"] is None else f"{row['mean']:.4f}"
-            interval = "" if row["ci95"] is None else f"{row['ci95'][0]:.4f} to {row['ci95'][1]:.4f}"
-            settings = ", ".join(f"{path}={value}" for path, value in row["overrides"].items())
-            lines.append(f"| {row['variant']} | {settings} | {mean} | {interval} | {row['n']} |")
-    if summary["notes"]:
-        lines += ["", *(f"- {note}" for note in summary["notes"])]
-    return "\n".join(lines) + "\n"
+    if compared is not None:
+        lines += [*(f"**{one.verdict or 'no verdict'}**: {one.sentence}\n" for one in compared.comparisons)]
+        lines += [markdown_table(compared), *(f"- {note}" for note in compared.notes)]
+    lines += [f"- {note}" for note in summary["notes"]]
+    text = "\n".join(lines) + "\n"
+    if len(text) <= MOST_OF_A_DESCRIPTION:
+        return text
+    whole = text[:MOST_OF_A_DESCRIPTION].rsplit("\n", 1)[0]
+    return f"{whole}\n\n… all of it is in `{REPORT}` among the artifacts.\n"
 
 
 def _tidy(spec: Spec, folder: Place, summary: Mapping[str, Any], best: Mapping[str, Any] | None, state: Any) -> None:

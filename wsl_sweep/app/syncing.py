@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from wsl_sweep.app.folders import find_sweep, open_sweep
+from wsl_sweep.app.folders import find_sweep, open_sweep, rows_of
 from wsl_sweep.app.options import Finished, RunOptions, settle_resources
 from wsl_sweep.app.results import finish
 from wsl_sweep.errors import SweepError, WslSweepError
@@ -57,17 +57,6 @@ def bring_in_line(
     return Finished(folder, summary)
 
 
-def rows_of(folder: Place) -> Callable[[str, int], list[dict[str, float]]]:
-    """What gives the rows of epochs of a trial's attempt, as far as they are on disk."""
-
-    def rows(trial_id: str, attempt: int) -> list[dict[str, float]]:
-        from wsl_sweep.training.attempts import Attempts
-
-        return list(Attempts(folder / "trials" / trial_id).rows(attempt))
-
-    return rows
-
-
 def left_by_workers(folder: Place) -> Callable[[TrialState], tuple[int, Mapping[str, Any] | None]]:
     """What gives a trial's newest attempt on disk, and the outcome that its worker left, if it is whole."""
 
@@ -95,6 +84,17 @@ def storable_uri(spec: Spec, options: RunOptions) -> str | None:
     return f"{scheme}{Path(file).absolute()}" if uri.startswith(scheme) else uri
 
 
+TAG_LENGTH = 7_900
+"""MLflow takes 8,000 characters of a tag."""
+
+
+def _declared(spec: Spec) -> str:
+    """What the file says of the comparison, and its space, as a tag of the parent run: who reads that needs no file."""
+    space = {path: asdict(distribution) for path, distribution in spec.space.items()}
+    declared = json.dumps({**spec.compare.model_dump(), "space": space}, separators=(",", ":"))
+    return declared if len(declared) <= TAG_LENGTH else json.dumps(spec.compare.model_dump(), separators=(",", ":"))
+
+
 def make_writer(spec: Spec, plan: Mapping[str, Any], options: RunOptions, device_kind: str) -> tuple[Any, Any]:
     """The sweep's MLflow writer, not started yet, and where it writes to."""
     from wsl_sweep.tracking import MlflowWriter, resolve_tracking
@@ -110,6 +110,6 @@ def make_writer(spec: Spec, plan: Mapping[str, Any], options: RunOptions, device
         "description": spec.description,
         "git_commit": git_commit(Path.cwd()),
         "device": device_kind,
-        "declared": json.dumps({**spec.compare.model_dump(), "swept": list(spec.space)}),
+        "declared": _declared(spec),
     }
     return MlflowWriter(tracking, sweep), tracking

@@ -1,0 +1,125 @@
+"""What soft label weights do to single pictures: a student of a sweep and its teacher, example by example."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from wsl_sweep.app.folders import find_sweep, open_sweep, read_plan, state_of
+from wsl_sweep.app.results import best_student
+from wsl_sweep.errors import WslSweepError
+from wsl_sweep.sweep.ledger import TrialState
+from wsl_sweep.user_code import search_in
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class SoftLabels:
+    """Examples as a finished student and its teacher see them, without augmentation. N examples, C classes.
+
+    Attributes:
+        trial_id: the student's.
+        temperature: τ of its training, at which regularization samples are told.
+        pictures: (N, channels, H, W) float32, each scaled to [0, 1] for showing.
+        labels: (N,) int64, as the student was trained on them.
+        ids: (N,) int64, each example's number in the whole data set.
+        student_logits: (N, C) float32.
+        teacher_logits: (N, C) float32.
+        weights: (N,) ``w = 1 - exp(-L_ce(student) / L_ce(teacher))`` (WSL eq. 6), whatever the trial weighted by.
+        regularization: (N,) bool, whether an example is a regularization sample (WSL §3.2).
+    """
+
+    trial_id: str
+    temperature: float
+    pictures: Tensor
+    labels: Tensor
+    ids: Tensor
+    student_logits: Tensor
+    teacher_logits: Tensor
+    weights: Tensor
+    regularization: Tensor
+
+
+def soft_labels(
+    name: str, trial: str | None = None, *, part: Literal["train", "validation"] = "train", storage: str | None = None
+) -> SoftLabels:
+    """The soft labels of a trial, at the end of its training.
+
+    Args:
+        name: of the sweep.
+        trial: id of a trial with a teacher whose student was kept, or how it begins; by default the best student.
+        part: of the data.
+        storage: folder of sweeps.
+
+    Raises:
+        WslSweepError: there is no such sweep, trial, student or teacher.
+    """
+    from wsl_sweep.data import load
+    from wsl_sweep.distill import regularization_sample_mask, soft_label_weights
+    from wsl_sweep.models import build
+    from wsl_sweep.training import FrozenTeacher, Job, TeacherStore, train_teacher
+    from wsl_sweep.training.loop import predict
+    from wsl_sweep.training.trial import load_student
+
+    folder = find_sweep(storage, name)
+    search_in(read_plan(folder).get("import_folders", ()))
+    known = _trial(name, trial, storage).trial
+    job = Job(dict(known.config), known.part, known.threads)  # type: ignore[arg-type]
+    named = job.teacher()
+    if named is None:
+        raise WslSweepError(f"{known.trial_id} has no teacher; name a trial of a distillation")
+    data = load(job.config["dataset"], job.part)
+    examples = data.train if part == "train" else data.validation
+    student = load_student(job, folder / "trials" / known.trial_id, data.num_classes, data.in_channels)
+    store, config = TeacherStore(), job.config["teacher"]
+    train_teacher(job, store)
+    weights = Path(config["checkpoint"]) if config.get("checkpoint") else store.weights(named[0])
+    model = build(config["model"], data.num_classes, data.in_channels)
+    teacher = FrozenTeacher.load(model, weights, config["model"], examples)
+    student_logits, teacher_logits = predict(student, examples), teacher.validation_logits()
+    temperature = float(job.config["distillation"].get("temperature", 1.0))
+    return SoftLabels(
+        trial_id=known.trial_id,
+        temperature=temperature,
+        pictures=_shown(examples),
+        labels=examples.labels,
+        ids=examples.ids,
+        student_logits=student_logits,
+        teacher_logits=teacher_logits,
+        weights=soft_label_weights(student_logits, teacher_logits, examples.labels),
+        regularization=regularization_sample_mask(student_logits, teacher_logits, examples.labels, temperature),
+    )
+
+
+def _trial(name: str, trial: str | None, storage: str | None) -> TrialState:
+    """The trial that is meant."""
+    from wsl_sweep.analysis.summary import build_summary
+
+    folder = find_sweep(storage, name)
+    spec, plan = open_sweep(folder)
+    state = state_of(folder)
+    if trial is None:
+        best = best_student(build_summary(spec, state, uuid=plan["uuid"]))
+        if best is None:
+            raise WslSweepError(f"{name} has no finished trial")
+        return state.trials[best["trial_id"]]
+    found = [one for trial_id, one in state.trials.items() if trial_id.startswith(trial)]
+    if len(found) != 1:
+        ids = ", ".join(one.trial.trial_id for one in found[:5])
+        raise WslSweepError(f"{name}: {f'several trials begin with {trial}: {ids}' if found else f'no trial {trial}'}")
+    return found[0]
+
+
+def _shown(examples: object) -> Tensor:
+    """The plain pictures, each stretched to [0, 1]."""
+    import torch
+
+    from wsl_sweep.data import Examples
+
+    assert isinstance(examples, Examples)
+    pictures = examples.views.plain(torch.arange(len(examples)))
+    low, high = (bound(pictures.flatten(1), dim=1).view(-1, 1, 1, 1) for bound in (torch.amin, torch.amax))
+    return ((pictures - low) / (high - low).clamp_min(1e-12)).contiguous()

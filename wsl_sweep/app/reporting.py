@@ -1,0 +1,83 @@
+"""The evidence of a sweep: its final comparison and its report."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from wsl_sweep.analysis.comparison import Compared, compare
+from wsl_sweep.analysis.curves import Rows, RowsOf
+from wsl_sweep.analysis.records import kept_outcomes, records_of
+from wsl_sweep.app.folders import find_sweep, open_sweep, rows_of, state_of
+from wsl_sweep.errors import WslSweepError
+from wsl_sweep.spec.spec import Spec
+from wsl_sweep.storage import Place, place
+from wsl_sweep.sweep.ledger import SweepState
+
+REPORT = "report.html"
+
+
+def final_comparison(spec: Spec, state: SweepState, folder: Place, uuid: str) -> Compared | None:
+    """The comparison that the file declares, over the sweep's final table; None where there is no table yet."""
+    try:
+        return compare([records_of(spec, state, uuid=uuid, outcomes=kept_outcomes(folder))])
+    except WslSweepError:
+        return None
+
+
+def report_page(
+    spec: Spec, state: SweepState, folder: Place, plan: Mapping[str, Any], compared: Compared | None
+) -> tuple[str, dict[str, bytes]]:
+    """The report of a sweep as one HTML file, and its pictures as SVG files by name."""
+    from wsl_sweep.analysis.report import pictures, render_report
+    from wsl_sweep.analysis.reporting import build_report
+
+    records = records_of(spec, state, uuid=plan["uuid"]).records
+    report = build_report(spec, state, plan, records, compared, _rows_by_trial(folder, state))
+    return render_report(report), {f"{name}.svg": drawn.encode() for name, drawn in pictures(report).items()}
+
+
+def _rows_by_trial(folder: Place, state: SweepState) -> RowsOf:
+    """The rows of a trial's attempt that counts, each read once."""
+    rows = rows_of(folder)
+
+    @functools.cache
+    def by_trial(trial_id: str) -> Rows:
+        known = state.trials.get(trial_id)
+        return rows(trial_id, known.attempt) if known is not None and known.attempt else ()
+
+    return by_trial
+
+
+def report_sweep(name: str, *, storage: str | None = None, to: Path | None = None) -> str:
+    """Makes the report of a sweep anew, finished or not, from its ledger; returns where it lies.
+
+    Args:
+        name: of the sweep.
+        storage: folder of sweeps.
+        to: where to write it; by default ``report.html`` in the sweep's folder.
+
+    Raises:
+        WslSweepError: there is no such sweep, or the file cannot be written.
+    """
+    folder = find_sweep(storage, name)
+    spec, plan = open_sweep(folder)
+    spec, state = replace(spec, name=name), state_of(folder)
+    page, _ = report_page(spec, state, folder, plan, final_comparison(spec, state, folder, plan["uuid"]))
+    target = place(to) if to is not None else folder / REPORT
+    if to is not None and to.is_dir():
+        raise WslSweepError(f"{to} is a folder; name a file, such as {to / REPORT}")
+    target.write(page.encode())
+    return str(target)
+
+
+def import_ahead() -> None:
+    """Imports what the report of a sweep needs, while the driver has nothing to do."""
+    for module in ("statsmodels.stats.multitest", "statsmodels.stats.power", "wsl_sweep.analysis.report"):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(module)
