@@ -63,9 +63,9 @@ class Row:
 class Comparison:
     """A row against the baseline. ``difference`` is label minus baseline, ``interval`` its own.
 
-    ``n``: pairs of seeds for ``paired``, values of the smaller side for ``welch``. ``p`` and ``p_holm`` test a difference of zero;
-    ``p_equivalence`` tests that it lies outside the margin. ``probability`` is that of improvement, with its own
-    interval. ``smaller_budget``: the baseline was tuned with fewer trials than the row, or not at all.
+    ``n``: pairs of seeds for ``paired``, values of the smaller side for ``welch``. ``p`` and ``p_holm`` test a
+    difference of zero; ``p_equivalence`` tests that it lies outside the margin. ``probability`` is that of improvement,
+    with its own interval. ``smaller_budget``: the baseline was tuned with fewer trials than the row, or not at all.
     """
 
     label: str
@@ -87,7 +87,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class ResponsePoint:
-    """One trial: the parameter's value, the metric, and the stage that it is of (``search``, ``confirm``, ``ablation``)."""
+    """One trial: the parameter's value, the metric, the stage that it is of (``search``, ``confirm``, ``ablation``)."""
 
     x: Value
     y: float
@@ -116,7 +116,7 @@ class ValueMean:
 
 @dataclass(frozen=True)
 class ResponseGroup:
-    """The response of one arm or variant: points, and a fitted ``band`` or the ``means`` of single values (or neither)."""
+    """The response of one arm or variant: points, and a fitted ``band`` or the ``means`` of single values."""
 
     label: str
     points: tuple[ResponsePoint, ...]
@@ -199,7 +199,7 @@ class CurveGroup:
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """A metric by epoch; ``note`` says what the bands are."""
+    """A metric by epoch; ``note`` says what the bands are. The groups of most interest first: they get the colours."""
 
     metric: str
     groups: tuple[CurveGroup, ...]
@@ -230,7 +230,7 @@ class WeightFan:
 
 @dataclass(frozen=True)
 class EarlyCorrelation:
-    """Spearman's rank correlation of the metric at an epoch with its last value, over ``n`` trials that ran to the end."""
+    """Spearman's rank correlation of the metric at an epoch with its last value, over ``n`` trials that ran through."""
 
     epoch: int
     rho: float
