@@ -285,7 +285,8 @@ class Report:
     """All that ``report.html`` says.
 
     ``question`` is the file's description; ``status`` the sweep's (``finished``, ``stopped``, …); ``created`` when the
-    report was made, as it is read. ``margin`` is the smallest difference that matters, in the metric's unit.
+    report was made, as it is read. ``margin`` is the smallest difference that matters, in the metric's unit; ``level``
+    the coverage of all intervals.
     ``cautions`` are sentences that stand right under the verdict. ``command`` is the shell command that runs it again,
     ``reproduction`` the versions, commit and hashes. ``gaps``: (part, sentence why it has nothing to show).
     """
@@ -297,6 +298,7 @@ class Report:
     metric: str = ""
     higher_is_better: bool = True
     margin: float | None = None
+    level: float = 0.95
     verdicts: tuple[Verdict, ...] = ()
     cautions: tuple[str, ...] = ()
     rows: tuple[Row, ...] = ()
