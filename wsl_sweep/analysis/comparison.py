@@ -212,13 +212,13 @@ def _notes(
         if sweep.status != "finished"
     ]
     if name is None:
-        why = f"the file's baseline, {declared}, has no row here" if declared else "no baseline is declared"
+        why = f"The file's baseline, {declared}, has no row here" if declared else "No baseline is declared"
         notes.append(f"{why}, so nothing is compared; name a row by --baseline")
     elif not pairs:
-        notes.append(f"nothing but {name} is here, so nothing is compared; name one of the rows by --baseline")
+        notes.append(f"Nothing but {name} is here, so nothing is compared; name one of the rows by --baseline")
     lost = [f"{row.label} ({missing_text(row)})" for row in rows if row.missing]
     if lost:
-        notes.append(f"seeds without a value, counted and left out of the means: {'; '.join(lost)}")
+        notes.append(f"Seeds without a value, counted and left out of the means: {'; '.join(lost)}")
     notes += [
         f"{row.label}: each seed's value is a mean over {row.averaged} configurations"
         for row in rows
@@ -246,7 +246,7 @@ def _standing_still(sweeps: Sequence[SweepRecords], rows: Sequence[Row]) -> list
     if any(by_row) and all(len(teachers) <= 1 for teachers in by_row):
         still.insert(0, "the teacher (one training of it for all seeds)")
     return [
-        "the intervals are over the student's seeds: initialisation, order, views and draws. "
+        "The intervals are over the student's seeds: initialisation, order, views and draws. "
         f"{' and '.join(still).capitalize()} {'stand' if len(still) > 1 else 'stands'} still in them"
     ]
 
@@ -295,6 +295,7 @@ def _comparison_json(one: Comparison) -> dict[str, Any]:
         "verdict": one.verdict,
         "seeds_needed": one.seeds_needed,
         "baseline_smaller_budget": one.smaller_budget,
+        "headline": one.headline,
         "sentence": one.sentence,
     }
 

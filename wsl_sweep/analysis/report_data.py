@@ -21,10 +21,11 @@ Value = float | int | str | bool
 
 @dataclass(frozen=True)
 class Verdict:
-    """A sentence that answers the question, and what it comes to."""
+    """A sentence that answers the question, what it comes to, and what it rests on."""
 
     kind: Kind
     sentence: str
+    grounds: str = ""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import json
 import math
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def build_report(
     stopping = curves.early_stopping(
         searched or trials, rows_of, first, spec.scheduler.name, spec.scheduler.grace_epochs
     )
-    return Report(
+    report = Report(
         title=spec.name,
         question=spec.description,
         status=state.status,
@@ -78,14 +79,14 @@ def build_report(
         command=_command(plan),
         reproduction=tuple(_reproduction(spec, state, plan)),
         notes=tuple(dict.fromkeys([*spec.notes, *state.notes])),
-        gaps=tuple(_gaps(spec, compared, searched, table)),
     )
+    return replace(report, gaps=tuple(_gaps(report, spec)))
 
 
 def _verdicts(compared: Compared | None) -> tuple[Verdict, ...]:
     if compared is None:
         return ()
-    return tuple(Verdict(one.verdict or "none", one.sentence) for one in compared.comparisons)
+    return tuple(Verdict(one.verdict or "none", f"{one.headline}.", f"{one.grounds}.") for one in compared.comparisons)
 
 
 def _rows(compared: Compared | None) -> tuple[report_data.Row, ...]:
@@ -223,23 +224,27 @@ def _some(values: Sequence[str]) -> str:
     return ", ".join(values[:MOST_HASHES]) + more
 
 
-def _gaps(
-    spec: Spec, compared: Compared | None, searched: Sequence[TrialState], table: Sequence[Any]
-) -> Iterator[tuple[report_data.Part, str]]:
-    if compared is None:
+def _gaps(report: Report, spec: Spec) -> Iterator[tuple[report_data.Part, str]]:
+    """Why a part of the report has nothing to show."""
+    if not report.rows:
         yield "verdict", "The sweep has no final table yet."
         yield "table", "The final table comes when everything has been trained."
-    elif not compared.comparisons:
+    elif not report.verdicts:
         yield "verdict", "Nothing was compared: no row of the table is a baseline for another."
-    if not spec.space:
-        yield "curves", "Nothing is swept: the variants are all there is."
-    elif len(spec.space) == 1:
-        yield "coordinates", "One parameter is swept: its response curve says it all."
-    if not searched:
-        yield "importance", "An ablation: its table says what each factor does."
-    if table:
-        yield "regularization", "No row has a teacher, so there are no regularization samples."
+    if not report.curves:
+        yield "curves", "No trial of a swept parameter has finished." if spec.space else "Nothing is swept."
+    if report.coordinates is None:
+        alone = "One parameter is swept: its response curve says it all."
+        yield "coordinates", alone if len(spec.space) == 1 else "There is nothing to lay side by side."
+    if report.importance is None:
+        few = "Too few trials have finished."
+        yield "importance", few if spec.search is not None else "An ablation: its table says what each factor does."
+    if report.regularization_samples is None:
+        yield "regularization", "No row of the table has a teacher, so there are no regularization samples."
+    if report.weights is None:
         yield "weights", "No row of the table weights its soft labels by example."
+    if not report.failures:
+        yield "failures", "No trial failed, and none was lost."
 
 
 def _plain(value: Any) -> report_data.Value:

@@ -52,7 +52,8 @@ class Comparison:
         verdict: None with one seed: no verdict follows from it.
         seeds_needed: where it is inconclusive, how many would show a difference of the margin with 80 % power.
         smaller_budget: whether the baseline's settings were tuned with fewer trials than the row's, or not at all.
-        sentence: the verdict in words.
+        headline: the verdict in a few words.
+        grounds: what it rests on, in words.
     """
 
     row: str
@@ -67,7 +68,13 @@ class Comparison:
     verdict: Verdict | None
     seeds_needed: int | None
     smaller_budget: bool
-    sentence: str
+    headline: str = ""
+    grounds: str = ""
+
+    @property
+    def sentence(self) -> str:
+        """The verdict in words, with what it rests on."""
+        return f"{self.headline} ({self.grounds})."
 
 
 @dataclass(frozen=True)
@@ -122,9 +129,9 @@ def judge(
             verdict=verdict,
             seeds_needed=needed,
             smaller_budget=baseline.tuning_trials < row.tuning_trials,
-            sentence="",
         )
-        found.append(replace(comparison, sentence=_sentence(comparison, row, baseline, question, tested)))
+        headline, grounds = _headline(comparison, question), _grounds(comparison, row, baseline, question, tested)
+        found.append(replace(comparison, headline=headline, grounds=grounds))
     return found
 
 
@@ -160,31 +167,36 @@ def _told_by_two(difference: Difference) -> bool:
     return difference.n == 2 and difference.error == 0 and difference.difference != 0
 
 
-def _sentence(comparison: Comparison, row: Row, baseline: Row, question: Question, tested: int) -> str:
-    difference = comparison.difference
+def _headline(comparison: Comparison, question: Question) -> str:
+    row, baseline, difference = comparison.row, comparison.baseline, comparison.difference
     if difference is None:
-        few = min((row, baseline), key=lambda one: len(one.seeds))
-        count = len(few.seeds)
-        return f"{row.label} against {baseline.label}: no verdict; {few.label} has {_seeds(count)}{_lost(few)}."
-    metric, margin = question.metric, number(question.margin, question.metric)
-    by = number(abs(difference.difference), metric)
-    low, high = (number(end, metric, signed=True) for end in difference.interval)
-    family = f", Holm over {tested}" if tested > 1 else ""
-    ground = f"95 % interval {low} to {high}, p = {_p(comparison.p_holm)}{family}, {_how(comparison, row, baseline)}"
+        return f"{row} against {baseline}: no verdict"
+    metric = question.metric
     match comparison.verdict:
         case "better" | "worse" as word:
-            said = f"{row.label} is {word} than {baseline.label} by {by} {metric} ({ground})"
+            return f"{row} is {word} than {baseline} by {number(abs(difference.difference), metric)} {metric}"
         case "equivalent":
-            said = f"{row.label} and {baseline.label} are equivalent within {margin} {metric} ({ground})"
-            if comparison.p_holm is not None and comparison.p_holm < ALPHA and difference.difference != 0:
-                said += "; there is a difference, and it is smaller than what matters"
+            return f"{row} and {baseline} are equivalent within {number(question.margin, metric)} {metric}"
         case _:
             signed = number(difference.difference, metric, signed=True)
-            said = f"{row.label} against {baseline.label} is inconclusive: {signed} {metric} ({ground})"
-            said += f"; {_more(comparison, margin, metric)}"
+            return f"{row} against {baseline} is inconclusive: {signed} {metric}"
+
+
+def _grounds(comparison: Comparison, row: Row, baseline: Row, question: Question, tested: int) -> str:
+    difference, metric = comparison.difference, question.metric
+    if difference is None:
+        few = min((row, baseline), key=lambda one: len(one.seeds))
+        return f"{few.label} has {_seeds(len(few.seeds))}{_lost(few)}"
+    low, high = (number(end, metric, signed=True) for end in difference.interval)
+    family = f", Holm over {tested}" if tested > 1 else ""
+    said = [f"95 % interval {low} to {high}, p = {_p(comparison.p_holm)}{family}, {_how(comparison, row, baseline)}"]
+    if comparison.verdict == "inconclusive":
+        said.append(_more(comparison, number(question.margin, metric), metric))
+    elif comparison.verdict == "equivalent" and comparison.p_holm is not None and comparison.p_holm < ALPHA:
+        said.append("there is a difference, and it is smaller than what matters")
     if comparison.smaller_budget:
-        said += f"; {budget_note(row, baseline)}"
-    return f"{said}."
+        said.append(budget_note(row, baseline))
+    return "; ".join(said)
 
 
 def budget_note(row: Row, baseline: Row) -> str:

@@ -34,12 +34,13 @@ def report_page(
     spec: Spec, state: SweepState, folder: Place, plan: Mapping[str, Any], compared: Compared | None
 ) -> tuple[str, dict[str, bytes]]:
     """The report of a sweep as one HTML file, and its pictures as SVG files by name."""
-    from wsl_sweep.analysis.report import pictures, render_report
+    from wsl_sweep.analysis.report import render_report
     from wsl_sweep.analysis.reporting import build_report
 
     records = records_of(spec, state, uuid=plan["uuid"]).records
     report = build_report(spec, state, plan, records, compared, _rows_by_trial(folder, state))
-    return render_report(report), {f"{name}.svg": drawn.encode() for name, drawn in pictures(report).items()}
+    page = render_report(report)
+    return page, {}
 
 
 def _rows_by_trial(folder: Place, state: SweepState) -> RowsOf:
