@@ -37,7 +37,6 @@ FEWEST_FOR_IMPORTANCE = 20
 """Trials below which importances are a guess."""
 
 CURVE_POINTS = 60
-NORMAL_95 = 1.959963984540054
 
 
 Space = Mapping[str, Distribution]
@@ -117,8 +116,8 @@ def _means(points: Sequence[ResponsePoint]) -> tuple[ValueMean, ...]:
 def gaussian_process(points: Sequence[tuple[float, float]], *, log: bool = False) -> Band | None:
     """A smooth curve through noisy points, with the 95 % band of its mean.
 
-    Matérn 5/2 with a length, an amplitude and a noise that are fitted by maximum likelihood (scikit-learn's); the band
-    is that of the curve, without the noise of a single trial.
+    A level, and Matérn 5/2 with a length, an amplitude and a noise that are fitted by maximum likelihood
+    (scikit-learn's); the band is that of the curve, without the noise of a single trial.
 
     Args:
         points: (x, y).
@@ -128,6 +127,7 @@ def gaussian_process(points: Sequence[tuple[float, float]], *, log: bool = False
         None for fewer than FEWEST_FOR_A_BAND different x, or if all y are the same.
     """
     import numpy as np
+    from scipy.special import stdtrit
     from sklearn.gaussian_process import GaussianProcessRegressor
     from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
@@ -138,7 +138,9 @@ def gaussian_process(points: Sequence[tuple[float, float]], *, log: bool = False
     shown = np.log(used[:, 0]) if log else used[:, 0]
     low, width = shown.min(), np.ptp(shown)
     mean, scale = used[:, 1].mean(), used[:, 1].std()
-    kernel = ConstantKernel(1.0, (1e-2, 1e2)) * Matern(0.3, (0.05, 5.0), nu=2.5) + WhiteKernel(0.3, (1e-4, 1e1))
+    level = ConstantKernel(1.0, "fixed")  # nobody knows the mean either
+    shape = ConstantKernel(1.0, (1e-2, 1e2)) * Matern(0.5, (0.15, 5.0), nu=2.5)
+    kernel = level + shape + WhiteKernel(0.3, (1e-2, 1e1))
     process = GaussianProcessRegressor(kernel, n_restarts_optimizer=1, random_state=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a length at its bound is an answer, too
@@ -146,7 +148,8 @@ def gaussian_process(points: Sequence[tuple[float, float]], *, log: bool = False
         grid = np.linspace(0.0, 1.0, CURVE_POINTS)
         fitted, deviation = process.predict(grid[:, None], return_std=True)
     noise = process.kernel_.k2.noise_level
-    half = NORMAL_95 * np.sqrt(np.maximum(0.0, deviation**2 - noise)) * scale
+    quantile = stdtrit(max(2, len(used) - 3), 0.975)  # a length, an amplitude and a noise were fitted, too
+    half = quantile * np.sqrt(np.maximum(0.0, deviation**2 - noise)) * scale
     centre = mean + scale * fitted
     xs = low + width * grid
     xs = np.exp(xs) if log else xs
