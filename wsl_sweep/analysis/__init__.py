@@ -4,6 +4,7 @@ from wsl_sweep.analysis.comparison import Compared, compare
 from wsl_sweep.analysis.from_mlflow import read_sweeps
 from wsl_sweep.analysis.grouping import Row, rows_of
 from wsl_sweep.analysis.records import Record, SweepRecords, records_of
+from wsl_sweep.analysis.reporting import report_rows
 from wsl_sweep.analysis.responses import answered, coordinates, response_curves
 from wsl_sweep.analysis.statistics import (
     Description,
@@ -45,6 +46,7 @@ __all__ = [
     "probability_of_improvement",
     "read_sweeps",
     "records_of",
+    "report_rows",
     "response_curves",
     "rows_of",
     "seeds_and_examples_interval",

@@ -83,6 +83,11 @@ def build_report(
     return replace(report, gaps=tuple(_gaps(report, spec)))
 
 
+def report_rows(compared: Compared) -> tuple[tuple[report_data.Row, ...], tuple[report_data.Comparison, ...]]:
+    """The rows and comparisons of a table as ``wsl_sweep.analysis.plots`` draws them."""
+    return _rows(compared), _comparisons(compared)
+
+
 def _verdicts(compared: Compared | None) -> tuple[Verdict, ...]:
     if compared is None:
         return ()

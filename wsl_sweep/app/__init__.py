@@ -1,6 +1,7 @@
 """What the commands do, as functions that a notebook can call too."""
 
 from wsl_sweep.app.comparing import compare_sweeps, sweep_records
+from wsl_sweep.app.examples import SoftLabels, soft_labels
 from wsl_sweep.app.folders import find_logs, list_sweeps, open_sweep, sweep_trials
 from wsl_sweep.app.options import Finished, RunOptions
 from wsl_sweep.app.planning import Outlook, outlook
@@ -16,6 +17,7 @@ __all__ = [
     "Finished",
     "Outlook",
     "RunOptions",
+    "SoftLabels",
     "banks",
     "clean_sweep",
     "compare_sweeps",
@@ -31,6 +33,7 @@ __all__ = [
     "resume_sweep",
     "run_sweep",
     "show_teacher",
+    "soft_labels",
     "stop_sweep",
     "sweep_records",
     "sweep_trials",
