@@ -1,4 +1,4 @@
-"""A headless Chromium that tests read pages with; ``pytest_plugins = ["tests.browser"]`` in a test file brings the fixture."""
+"""A headless Chromium that tests read pages with; a test file that uses it names this in its ``pytest_plugins``."""
 
 from __future__ import annotations
 
@@ -42,7 +42,9 @@ class Page:
 
     def refresh_logs(self) -> None:
         """Takes in what has been said and asked for since the page was opened."""
-        self.console_errors += [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
+        self.console_errors += [
+            entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"
+        ]
         for entry in self.driver.get_log("performance"):
             message = json.loads(entry["message"])["message"]
             if message["method"] == "Network.requestWillBeSent":

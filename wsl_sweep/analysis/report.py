@@ -34,7 +34,7 @@ def render_report(report: Report) -> str:
     """
     script = _asset("report.js")
     template = _environment().get_template("report.html.jinja")
-    return template.render(
+    page = template.render(
         report=report,
         gaps=dict.fromkeys(get_args(Part), "") | dict(report.gaps),
         badges=BADGES,
@@ -44,6 +44,7 @@ def render_report(report: Report) -> str:
         **_pictures(report),
         **_tables(report),
     )
+    return page.lstrip()
 
 
 def _pictures(report: Report) -> dict[str, list[pictures.Picture]]:
@@ -84,7 +85,7 @@ def _environment() -> Environment:
 
 def _breakable(text: str) -> Markup:
     """Text with places where a long path may be broken."""
-    return Markup("<wbr>").join(re.split(r"(?<=[./_=,])(?=[^\W\d])", printable(text)))
+    return Markup("<wbr>").join(re.split(r"(?<=[./_,])(?=[^\W\d])|(?<==)(?=\w)", printable(text)))
 
 
 def _finalized(value: Any) -> Any:

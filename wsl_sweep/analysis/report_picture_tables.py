@@ -21,7 +21,7 @@ from wsl_sweep.analysis.report_tables import Cell, Table, number, span
 
 MOST_ROWS: Final = 200
 MOST_EPOCHS: Final = 40
-MOST_CELLS: Final = 600
+MOST_CELLS: Final = 400
 """A table that would be longer says what it leaves out."""
 
 FITTED: Final = 9

@@ -126,6 +126,8 @@ def _panel(name: str, entries: list[Entry], y_range: Interval, epochs: Sequence[
 
 
 def _band(axes: Axes, xs: list[float], low: list[float], high: list[float], colour: str, alpha: float) -> None:
+    if not xs:
+        return
     edge = [*zip(xs, low, strict=True), *reversed([*zip(xs, high, strict=True)])]
     axes.add_patch(Polygon(edge, facecolor=colour, alpha=alpha, edgecolor="none", linewidth=0, zorder=1.2))
 

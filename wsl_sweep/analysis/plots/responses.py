@@ -194,15 +194,19 @@ def _rows_of_categories(curve: ResponseCurve, looks: Looks) -> Figure:
 def _lane(axes: Axes, group: ResponseGroup, category: Value, y: float, look: Look, span: Interval) -> None:
     """The trials of one group and category, and their mean with its interval."""
     points = [point for point in group.points if point.x == category]
+    alike: dict[tuple[bool, str], list[tuple[float, float]]] = {}
     for i in thinned(len(points), 120):
-        point = points[i]
-        hollow, at = point.stage in HOLLOW, min(max(point.y, span[0]), span[1])
-        marker = look.marker if at == point.y else "<" if point.y < span[0] else ">"
-        size = 6 if hollow or at != point.y else 4
+        value = points[i].y
+        marker = "<" if value < span[0] else ">" if value > span[1] else look.marker
+        place = (min(max(value, span[0]), span[1]), y + 4 * math.sin(2.4 * i))
+        alike.setdefault((points[i].stage in HOLLOW, marker), []).append(place)
+    for (hollow, marker), places in alike.items():
+        xs, ys = zip(*places, strict=True)
+        large = hollow or marker != look.marker
         axes.add_line(
-            Line2D([at], [y + 4 * math.sin(2.4 * i)], linestyle="none", marker=marker, markersize=size,
+            Line2D(xs, ys, linestyle="none", marker=marker, markersize=6 if large else 4, clip_on=False,
                    markerfacecolor=light("paper") if hollow else look.colour, markeredgecolor=look.colour,
-                   markeredgewidth=1.4 if hollow else 0, alpha=1 if hollow else 0.55, zorder=2.5)
+                   markeredgewidth=1.4 if hollow else 0, alpha=1 if large else 0.55, zorder=2.5)
         )  # fmt: skip
     for mean in (mean for mean in group.means if mean.x == category):
         if mean.interval:

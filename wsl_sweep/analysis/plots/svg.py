@@ -19,7 +19,7 @@ FONTS: Final = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 
 _ROLE_OF: Final = {pair[0]: role for role, pair in COLOURS.items()}
 _NAMESPACE = re.compile(r"\{[^}]*\}")
 _REFERENCE = re.compile(r"#([\w.-]+)")
-_DECIMALS = re.compile(r"(-?\d+\.\d\d)\d+")
+_DECIMALS = re.compile(r"-?\d+\.\d+")
 _HEX = re.compile(r"#[0-9a-f]{6}\b")
 _lock = threading.Lock()
 """How text is written is a global setting of matplotlib's: one picture at a time changes it, and puts it back."""
@@ -94,9 +94,9 @@ def _tidy(element: ET.Element, prefix: str, needed: set[str]) -> None:
             attributes[local] = _HEX.sub(_variable, _font(value))
         elif local == "transform":
             if not value.startswith("rotate(-0") and not value.startswith("rotate(0"):
-                attributes[local] = _DECIMALS.sub(r"\1", value)
+                attributes[local] = _DECIMALS.sub(_short, value)
         else:
-            attributes[local] = " ".join(_DECIMALS.sub(r"\1", value).split())
+            attributes[local] = " ".join(_DECIMALS.sub(_short, value).split())
     element.attrib = attributes
     for child in list(element):
         if _NAMESPACE.sub("", child.tag) in ("metadata", "style"):
@@ -108,6 +108,26 @@ def _tidy(element: ET.Element, prefix: str, needed: set[str]) -> None:
     element.tail = None
     if element.tag != "text":
         element.text = None
+    if element.tag == "g":
+        _thin(element)
+
+
+def _thin(group: ET.Element) -> None:
+    """What all markers share is said once; a group that says nothing, around one thing, is not there."""
+    styles = {child.get("style") for child in group if child.tag == "use"}
+    if len(styles) == 1 and all(child.tag == "use" for child in group) and "style" not in group.attrib:
+        group.set("style", styles.pop() or "")
+        for child in group:
+            child.attrib.pop("style", None)
+    for i, child in enumerate(list(group)):
+        if child.tag == "g" and not child.attrib and len(child) == 1:
+            group[i] = child[0]
+
+
+def _short(match: re.Match[str]) -> str:
+    """Hundredths of a pixel are enough."""
+    text = f"{float(match.group()):.2f}".rstrip("0").rstrip(".")
+    return "0" if text == "-0" else text
 
 
 def _variable(match: re.Match[str]) -> str:
