@@ -263,6 +263,7 @@ class TrialTraining:
             teacher=self.teacher,
             features=self._objective.needs_features,
             draws=self._objective.draws,
+            weighs=self._objective.weighs,
             graphs=lambda epoch: not _own(self.job.config["student"]["model"]) and self._objective.settled(epoch),
             say=_on_stderr,
             check=self._check,
