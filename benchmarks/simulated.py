@@ -91,7 +91,7 @@ def reports(task: Mapping[str, Any], now: float) -> Iterator[dict[str, Any]]:
         if epoch == EPOCHS:
             yield {**told, "rows": json.dumps(unsent), "outcome": json.dumps(outcome_of(rows))}
         elif epoch in task["rungs"]:
-            yield {**told, "rows": json.dumps(unsent), "teacher": json.dumps(None)}
+            yield {**told, "rows": json.dumps(unsent), "facts": json.dumps({"teacher": None})}
             unsent = []
 
 

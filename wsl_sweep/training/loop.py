@@ -113,7 +113,7 @@ def train_epochs(
         section: where ``optimizer`` stands in ``run``, for messages: ``teacher.`` or nothing.
         say: told why a GPU does not replay steps, if it does not.
         start: where it goes on, to the same bits as if it had never ended; None for the beginning.
-        keeper: may take the training's state before each step and after each epoch.
+        keeper: may take the training's state before each step and after each epoch, and counts both.
 
     Raises:
         DivergedError: a loss is NaN or infinite, with the epoch.
@@ -165,6 +165,7 @@ def train_epochs(
                 keeper.before_step(here)
                 inputs = next(feed)
             runner(inputs, learning_rate(optimizer["lr"], schedule, epoch, step, steps))
+            keeper.after_step()
         with keeper.stopping(functools.partial(take, epoch, steps)):
             of_teacher = teacher.validation_logits() if teacher is not None else None
         row = _row(epoch + 1, model, data, runner, of_teacher, weighs, time.perf_counter() - started)
