@@ -349,7 +349,10 @@ def test_of_a_stopped_trial_what_it_has_done_is_counted_and_at_its_end_nothing_t
     monkeypatch.setattr(loop.StepRunner, "__call__", counted)
     _, stopped = do(tmp_path, trial, look=lambda: "stop" if left[0] == 0 else None)
     assert (stopped["status"], stopped["examples"]) == ("killed", wanted)
-    _, outcome = do(tmp_path, trial, attempt=2)
+    left[0] = 1
+    _, stopped = do(tmp_path, trial, attempt=2, look=lambda: "stop" if left[0] == 0 else None)
+    assert (stopped["status"], stopped["examples"]) == ("killed", wanted + 64)
+    _, outcome = do(tmp_path, trial, attempt=3)
     assert (outcome["status"], outcome["examples"]) == ("finished", 2 * EXAMPLES)
 
 
