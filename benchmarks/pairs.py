@@ -114,6 +114,7 @@ def ours(
         precision=precision,
         teacher=teacher,
         draws=objective.draws,
+        weighs=objective.weighs,
         graphs=objective.settled,
         say=say,
     )

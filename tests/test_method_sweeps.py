@@ -100,6 +100,7 @@ def test_every_method_users_own_code_and_an_imported_teacher_in_one_sweep(workpl
     trials = {trial["variants"][0]: trial for trial in summary["trials"]}
     weighted = {name for name, trial in trials.items() if trial["metrics"].get("weight/mean", 1.0) != 1.0}
     assert weighted == {"rkd_kd_wsl", "ramp", "plain", "vision"}
+    assert weighted == {name for name, trial in trials.items() if "weight/q50" in trial["metrics"]}
     counted = {name for name, trial in trials.items() if "regularization_samples/fraction" in trial["metrics"]}
     assert counted == set(variants) - {"rkd"}
     assert "weight/mean" not in trials["dist"]["metrics"]

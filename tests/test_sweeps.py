@@ -139,7 +139,7 @@ def test_metrics_are_in_mlflow_by_epoch(alpha: Done) -> None:
     client = mlflow.MlflowClient(tracking_uri=alpha.uri)
     trial = alpha.trials(stage="search")[-1]
     for metric in ("train/loss", "validation/loss", "validation/ece", "teacher/agreement", "teacher/kl",
-                   "regularization_samples/fraction", "weight/mean"):  # fmt: skip
+                   "regularization_samples/fraction", "weight/mean", "weight/q05", "weight/q95"):  # fmt: skip
         history = client.get_metric_history(trial["mlflow_run_id"], metric)
         assert sorted(point.step for point in history) == list(range(1, trial["epochs"] + 1))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from pathlib import Path
@@ -12,6 +13,8 @@ from hypothesis import strategies as st
 
 from tests.sweep.fakes import conductor_of, play, spec_of
 from wsl_sweep.analysis import build_summary, t_interval
+from wsl_sweep.spec.identity import imported_identity
+from wsl_sweep.sweep.ledger import fold
 
 SEARCH = """
 name: asked
@@ -79,6 +82,42 @@ def test_seeds_that_failed_are_counted_never_dropped_in_silence(tmp_path: Path) 
     play(conductor, lambda trial: {"status": "failed", "error": "why"} if trial.seed == 1 else _fine(trial.epochs))
     (row,) = build_summary(spec, conductor.state, uuid="u")["confirmed"]
     assert (row["n"], row["missing"], row["seeds"]) == (2, 1, [0, 2])
+
+
+def test_a_trial_says_which_teacher_it_read(tmp_path: Path) -> None:
+    spec = spec_of("run: {recipe: digits}\nvariants: {wsl: {}, ce: {distillation.method: none}}\nseeds: 2")
+    conductor = conductor_of(spec, tmp_path)
+    play(conductor)
+    (wanted,) = conductor.plan.teachers
+    said = {t["variants"][0]: t["teacher_id"] for t in build_summary(spec, conductor.state, uuid="u")["trials"]}
+    assert said == {"wsl": wanted, "ce": None}
+
+
+def test_a_teacher_is_the_one_of_then_though_its_checkpoint_is_gone_now(tmp_path: Path) -> None:
+    path = tmp_path / "teacher.safetensors"
+    path.write_bytes(b"its weights")
+    spec = spec_of(
+        f"run: {{recipe: digits, teacher: {{model: convnet_4, checkpoint: {path}}}}}\nvariants: [wsl]\nseeds: 1"
+    )
+    conductor = conductor_of(spec, tmp_path)
+    play(conductor)
+    wanted, _ = imported_identity("convnet_4", f"sha256:{hashlib.sha256(b'its weights').hexdigest()}")
+    path.unlink()
+    state = fold(conductor.ledger.events())
+    assert build_summary(spec, state, uuid="u")["trials"][0]["teacher_id"] == wanted
+
+
+def test_a_ledger_from_before_has_no_examples_and_its_teacher_is_found(tmp_path: Path) -> None:
+    spec = spec_of("run: {recipe: digits}\nvariants: {wsl: {}, ce: {distillation.method: none}}\nseeds: 1")
+    conductor = conductor_of(spec, tmp_path)
+    play(conductor)
+    events = conductor.ledger.events()
+    for event in events:
+        event.get("trial", {}).pop("teacher_id", None)
+    assert not any("teacher_id" in json.dumps(event) for event in events)
+    trials = build_summary(spec, fold(events), uuid="u")["trials"]
+    (wanted,) = conductor.plan.teachers
+    assert [(trial["teacher_id"], trial["examples"]) for trial in trials] == [(wanted, None), (None, None)]
 
 
 def _fine(epochs: int) -> dict[str, object]:

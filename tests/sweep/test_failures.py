@@ -211,10 +211,11 @@ WORD = {"status": "finished", "epochs": 40, "metrics": {"validation/accuracy": 0
 
 
 def test_what_a_worker_finished_without_its_driver_is_taken_in(tmp_path: Path) -> None:
-    trial = orphaned(tmp_path, 1, WORD)
+    trial = orphaned(tmp_path, 1, WORD | {"examples": 40 * 1005})
     conductor = taken_in(tmp_path)
     state = conductor.state.trials[trial.trial_id]
     assert (state.status, state.metrics, state.attempt) == ("finished", WORD["metrics"], 1)
+    assert state.facts["examples"] == 40 * 1005
     assert trial.trial_id not in [task.key for task in play(conductor)]
     assert (
         conductor_of(spec_of(PAIR), tmp_path).state.trials[trial.trial_id].status == "finished"
@@ -246,7 +247,8 @@ def test_a_torn_or_foreign_outcome_is_no_last_word(tmp_path: Path, outcome: obje
     "more",
     [
         {"metrics": {"validation/accuracy": float("nan")}}, {"seconds": "three"}, {"seconds": float("inf")},
-        {"teacher": "convnet"}, {"trial_id": "other"}, {"event": "note"}, {"fingerprint": float("nan")},
+        {"examples": "many"}, {"examples": True}, {"teacher": "convnet"}, {"trial_id": "other"}, {"event": "note"},
+        {"fingerprint": float("nan")},
     ],
 )  # fmt: skip
 def test_an_outcome_that_only_half_makes_sense_does_not_end_the_driver(tmp_path: Path, more: dict[str, Any]) -> None:
@@ -254,6 +256,7 @@ def test_an_outcome_that_only_half_makes_sense_does_not_end_the_driver(tmp_path:
     conductor = taken_in(tmp_path)
     play(conductor)
     assert conductor.state.trials[trial.trial_id].status == "finished"
+    assert "examples" not in conductor.state.trials[trial.trial_id].facts
 
 
 def test_a_finished_trial_without_its_student_is_run_again(tmp_path: Path) -> None:

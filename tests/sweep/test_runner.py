@@ -58,7 +58,8 @@ def result(epoch: int, since: int, teacher: dict[str, Any] | None) -> dict[str, 
         {"epoch": number, "timestamp": 1000.0 + number, "validation/accuracy": 0.1 * number, "train/seconds": 2.5}
         for number in range(since, epoch + 1)
     ]
-    return {**rows[-1], "rows": json.dumps(rows), "teacher": json.dumps(teacher),
+    facts = {"teacher": teacher, "examples": 100 * epoch, "fingerprint": {"data": "d"}, "device": "cpu"}
+    return {**rows[-1], "rows": json.dumps(rows), "facts": json.dumps(facts),
             "config/seed": 3, "info/step": 4, "done": False}  # fmt: skip
 
 
@@ -72,6 +73,7 @@ def test_a_pruned_trial_keeps_what_its_teacher_did_and_every_row_that_it_sent(tm
     assert (trial["status"], trial["epochs"], trial["seconds"]) == ("pruned", 4, 2.5)
     assert trial["metrics"] == {"validation/accuracy": 0.4, "train/seconds": 2.5}
     assert trial["teacher"] == {"computed": 100, "found": 28}
+    assert (trial["examples"], trial["fingerprint"]) == (400, {"data": "d"})
     summary = build_summary(one.conductor.spec, one.conductor.state, uuid="u")
     assert summary["teacher"] == {"computed": 100, "found": 28}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -11,12 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from tests.sweep.fakes import spec_of
+from tests.sweep.fakes import conductor_of, spec_of
+from wsl_sweep.analysis import build_summary
 from wsl_sweep.errors import StorageError
+from wsl_sweep.spec.identity import teacher_identity
 from wsl_sweep.spec.plan import Trial, ablation_cells
 from wsl_sweep.storage import DiskPlace, place
+from wsl_sweep.sweep.conductor import sane
 from wsl_sweep.sweep.elsewhere import Elsewhere, outcome_in
+from wsl_sweep.sweep.ledger import fold
 from wsl_sweep.sweep.trainable import Look, run_task
 
 QUICK = "run: {recipe: digits, schedule: {epochs: 2}, teacher: {model: convnet_4, schedule: {epochs: 1}}}\n"
@@ -239,7 +245,7 @@ def test_a_worker_says_how_often_the_teacher_ran_and_the_second_trial_needs_it_n
     _, warm = do(tmp_path, trial_of("distillation.alpha=3"))
     asked = cold["teacher"]["computed"] + cold["teacher"]["found"]
     assert warm["teacher"] == {"computed": 0, "found": asked, "notes": []}
-    after_one = json.loads(reports[0]["teacher"])
+    after_one = json.loads(reports[0]["facts"])["teacher"]
     assert 0 < after_one["computed"] < cold["teacher"]["computed"]
     _, again = do(tmp_path, trial_of())
     assert without_times(again) == without_times(cold)
@@ -274,6 +280,106 @@ def test_a_bank_that_cannot_be_had_is_noted_and_the_trial_goes_on(
     (note,) = outcome["teacher"]["notes"]
     assert "the logit bank cannot be used" in note
     assert str(tmp_path / "bank") in note
+
+
+# --- what it cost, and with what it was made -------------------------------------------------------------------------
+
+EXAMPLES = 402
+"""For training; in seven batches of 64, the last one of 18."""
+
+
+def summary_of(outcome: dict[str, Any], trial: Trial, folder: Path) -> dict[str, Any]:
+    """What the summary says of a trial after an outcome."""
+    conductor = conductor_of(spec_of(QUICK + "variants: [wsl]\nseeds: 1"), folder, has_teacher=lambda _: True)
+    conductor.take_up(trial)
+    task = conductor.next()
+    assert task is not None
+    assert task.key == trial.trial_id
+    conductor.started(task.key)
+    conductor.ended(task.key, outcome)
+    found: dict[str, Any] = build_summary(conductor.spec, fold(conductor.ledger.events()), uuid="u")["trials"][0]
+    return found
+
+
+def test_the_summary_says_with_what_a_trial_was_made_and_what_it_cost(tmp_path: Path) -> None:
+    from wsl_sweep.data import load
+    from wsl_sweep.training import TeacherStore
+    from wsl_sweep.training.fingerprint import training_code_digest
+
+    trial = trial_of()
+    _, outcome = do(tmp_path, trial)
+    said = summary_of(outcome, trial, tmp_path / "own")
+    data = load(trial.config["dataset"])
+    assert len(data.train) == EXAMPLES
+    assert said["examples"] == 2 * EXAMPLES
+    named = teacher_identity(trial.config, trial.part, trial.threads)
+    assert named is not None
+    assert said["teacher_id"] == named[0]
+    weights = TeacherStore().weights(named[0]).read_bytes()
+    assert said["fingerprint"] == {
+        "code": training_code_digest(),
+        "torch": torch.__version__,
+        "device": said["fingerprint"]["device"],
+        "data": data.digest,
+        "teacher": hashlib.sha256(weights).hexdigest(),
+        "own": None,
+    }
+
+
+def test_an_example_that_is_left_out_of_every_epoch_is_not_counted(tmp_path: Path) -> None:
+    """Of batches of 401 the second would be of a single one."""
+    _, outcome = do(tmp_path, trial_of("schedule.batch_size=401"))
+    assert outcome["examples"] == 2 * 401
+
+
+@pytest.mark.parametrize(("epochs", "batches", "wanted"), [(0, 3, 192), (0, 7, 402), (1, 5, 402 + 320)])
+def test_of_a_stopped_trial_what_it_has_done_is_counted_and_at_its_end_nothing_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epochs: int, batches: int, wanted: int
+) -> None:
+    from wsl_sweep.training import loop
+
+    trial, left = trial_of("distillation.weighting.kind=none"), [7 * epochs + batches]
+    step = loop.StepRunner.__call__
+
+    def counted(self: Any, *arguments: Any) -> None:
+        left[0] -= 1
+        step(self, *arguments)
+
+    do(tmp_path / "other", trial, "teacher")
+    monkeypatch.setattr(loop.StepRunner, "__call__", counted)
+    _, stopped = do(tmp_path, trial, look=lambda: "stop" if left[0] == 0 else None)
+    assert (stopped["status"], stopped["examples"]) == ("killed", wanted)
+    left[0] = 1
+    _, stopped = do(tmp_path, trial, attempt=2, look=lambda: "stop" if left[0] == 0 else None)
+    assert (stopped["status"], stopped["examples"]) == ("killed", wanted + 64)
+    _, outcome = do(tmp_path, trial, attempt=3)
+    assert (outcome["status"], outcome["examples"]) == ("finished", 2 * EXAMPLES)
+
+
+def test_of_a_failed_trial_the_epoch_that_failed_is_counted(tmp_path: Path) -> None:
+    trial = trial_of("optimizer.lr=1e20")
+    _, outcome = do(tmp_path, trial)
+    assert (outcome["status"], outcome["examples"]) == ("failed", EXAMPLES)
+    left = outcome_in(place(tmp_path / "trials" / trial.trial_id), 1)
+    assert left is not None
+    assert sane(left)["examples"] == EXAMPLES
+
+
+def test_a_trial_that_did_not_come_to_its_training_does_not_say(tmp_path: Path) -> None:
+    trial = trial_of()
+    _, outcome = do(tmp_path, trial, look=lambda: "not wanted")
+    assert "examples" not in outcome
+    said = summary_of({"status": "failed", "error": "why"}, trial, tmp_path / "own")
+    assert (said["examples"], said["fingerprint"]) == (None, None)
+
+
+def test_a_report_says_what_was_done_so_far(tmp_path: Path) -> None:
+    reports, outcome = do(tmp_path, trial_of("schedule.epochs=3"))
+    facts = [json.loads(report["facts"]) for report in reports[:-1]]
+    assert [one["examples"] for one in facts] == [EXAMPLES, 2 * EXAMPLES]
+    for one in facts:
+        assert (one["fingerprint"], one["device"]) == (outcome["fingerprint"], outcome["device"])
+    assert outcome["examples"] == 3 * EXAMPLES
 
 
 # --- stopped, and gone on --------------------------------------------------------------------------------------------
@@ -453,6 +559,8 @@ def test_the_same_trial_of_another_sweep_is_not_trained_again(
     reports, outcome = do(tmp_path / "own", trial, elsewhere=found_by(tmp_path, trial))
     assert outcome["status"] == "finished"
     assert outcome["taken_over"] == {"sweep": "other", "attempt": 1}
+    there = json.loads((other / "attempt-1" / "outcome.json").read_text())
+    assert outcome["examples"] == there["examples"] == 2 * EXAMPLES
     assert outcome["metrics"] == json.loads((other / "attempt-1" / "outcome.json").read_text())["metrics"]
     assert epochs_in(reports) == [[1, 2]]
     for name in ("student.safetensors", "validation_logits.safetensors", "attempt-1/rows.json"):

@@ -326,6 +326,27 @@ def test_a_row_averages_over_the_examples_of_its_epoch() -> None:
         assert row["regularization_samples/fraction"] == pytest.approx(share)
 
 
+def test_the_quantiles_of_a_row_are_those_of_the_weights_of_its_epoch() -> None:
+    """Of all of them together, not the mean of each step's; where weights are ones, a row has none."""
+    on, made = data(train=11), list[Tensor]()
+
+    def step_loss(logits: Tensor, teacher: Tensor, labels: Tensor, weights: Tensor, p: Any) -> StepTerms:
+        made.append(weights)
+        loss = label_cross_entropy(logits, labels)
+        return StepTerms(loss.mean(), loss.detach(), weights, labels == 0)
+
+    names = ("weight/q05", "weight/q25", "weight/q50", "weight/q75", "weight/q95")
+    rows = train(linear(), on, step_loss, teacher=Teacher(on), draws=("keeping",), weighs=True)
+    for row, steps in zip(rows, (made[:3], made[3:]), strict=True):
+        weights = np.sort(torch.cat(steps).double().numpy())
+        places = np.array([0.5, 2.5, 5.0, 7.5, 9.5])  # 5, 25, 50, 75 and 95 % of the way from place 0 to place 10
+        wanted = (weights[np.floor(places).astype(int)] + weights[np.ceil(places).astype(int)]) / 2
+        assert [row[name] for name in names] == pytest.approx(wanted, rel=1e-12)
+        assert [name for name in row if name.startswith("weight/")] == ["weight/mean", *names]
+    plain = train(linear(), on, step_loss, teacher=Teacher(on), draws=("keeping",))
+    assert [name for name in plain[0] if name.startswith("weight/")] == ["weight/mean"]
+
+
 def test_a_row_measures_the_model_as_it_is_after_the_epoch() -> None:
     on, model = data(), linear()
     teacher = Teacher(on)

@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch import Tensor
 
-from wsl_sweep.training.metrics import calibration_error, classification_metrics, teacher_metrics
+from wsl_sweep.training.metrics import (
+    WEIGHT_QUANTILES,
+    calibration_error,
+    classification_metrics,
+    quantiles,
+    teacher_metrics,
+    weight_metrics,
+)
 
 Array = npt.NDArray[np.float64]
 
@@ -108,3 +115,45 @@ def test_metrics_stay_in_their_bounds(data: st.DataObject) -> None:
     assert found["test/loss"] >= 0
     assert found["teacher/kl"] >= -1e-3  # logits of 1e4 are rounded to 1e-3
     assert 0 <= found["teacher/agreement"] <= 1
+
+
+# --- quantiles -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "level", "wanted"),
+    [
+        ([3.0], 0.05, 3.0),
+        ([3.0, 1.0], 0.5, 2.0),
+        ([3.0, 1.0], 0.95, 2.9),
+        ([5.0, 1.0, 3.0], 0.25, 2.0),
+        ([5.0, 1.0, 3.0], 0.0, 1.0),
+        ([5.0, 1.0, 3.0], 1.0, 5.0),
+        ([4.0, 4.0, 4.0, 1.0], 0.05, 1.45),
+    ],
+)
+def test_quantiles_worked_out_by_hand(values: list[float], level: float, wanted: float) -> None:
+    assert quantiles(torch.tensor(values), [level]) == pytest.approx([wanted], rel=1e-12)
+
+
+@settings(deadline=None)
+@given(
+    arrays(np.float32, st.integers(1, 70), elements=st.floats(0, 1, width=32)),
+    st.lists(st.floats(0, 1), min_size=1, max_size=4),
+)
+def test_quantiles_are_numpys(values: npt.NDArray[np.float32], levels: list[float]) -> None:
+    found = quantiles(torch.from_numpy(values), levels)
+    assert found == np.quantile(values.astype(np.float64), levels).tolist()
+
+
+def test_more_values_than_torch_quantile_took() -> None:
+    count = 2**24 + 5
+    values = torch.arange(count, dtype=torch.float64).flip(0)
+    assert quantiles(values, [0.05, 0.5]) == pytest.approx([0.05 * (count - 1), (count - 1) / 2], rel=1e-12)
+
+
+def test_weights_are_put_together_before_their_quantiles_are_found() -> None:
+    found = weight_metrics([torch.tensor([0.1, 0.9]), torch.tensor([0.5]), torch.tensor([0.2, 0.3])])
+    assert list(found) == [*WEIGHT_QUANTILES]
+    wanted = [0.12, 0.2, 0.3, 0.5, 0.82]
+    assert list(found.values()) == pytest.approx(wanted, rel=1e-6)  # of float32

@@ -319,7 +319,29 @@ def test_a_state_holds_what_a_step_changes() -> None:
     assert again.facts == state.facts
     assert again.tensors.keys() == copies.keys()
     assert all(torch.equal(value, copies[name]) for name, value in again.tensors.items())
-    assert len(copies) == 6 + 3 + 6 * 3 + 1 + 3
+    assert len(copies) == 6 + 3 + 6 * 3 + 1 + 1 + 3
+    assert torch.equal(copies["weights"], torch.ones(8))
+
+
+def test_only_a_state_within_an_epoch_holds_its_weights() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(8, 3))
+
+    def step_loss(step: Step) -> StepTerms:
+        loss = label_cross_entropy(step.logits, step.labels)
+        return StepTerms(loss.mean(), loss.detach(), loss.detach())
+
+    runner = StepRunner(model, step_loss, torch.optim.SGD(model.parameters(), lr=0.1))
+    for number in range(3):
+        runner(inputs(number), 0.1)
+    within, after = TrainingState.of(runner, 0, 3, 0.5), TrainingState.of(runner, 1, 0, 0.5)
+    assert torch.equal(within.tensors["weights"], torch.cat(runner.weights))
+    assert "weights" not in after.tensors
+    within.restore(runner)
+    runner(inputs(3), 0.1)
+    assert [len(one) for one in runner.weights] == [24, 8]
+    assert torch.equal(torch.cat(runner.weights)[:24], within.tensors["weights"])
+    after.restore(runner)
+    assert runner.weights == []
 
 
 # --- when checkpoints are saved --------------------------------------------------------------------
@@ -536,6 +558,12 @@ WRONG: dict[str, tuple[dict[str, Tensor | None], dict[str, Any]]] = {
     "Python's of another length": ({"random.python": torch.zeros(3, dtype=torch.int64)}, {}),
     "Python's of another kind": ({"random.python": torch.zeros(625)}, {}),
     "terms of another kind": ({}, {"has_weights": "yes"}),
+    "weights that it does not have": ({"weights": torch.zeros(256)}, {}),
+    "no soft label weights": ({}, {"has_weights": True}),
+    "too few of them": ({"weights": torch.zeros(255)}, {"has_weights": True}),
+    "of another kind": ({"weights": torch.zeros(256, dtype=torch.float64)}, {"has_weights": True}),
+    "of another shape": ({"weights": torch.zeros(256, 1)}, {"has_weights": True}),
+    "as many as no number": ({"weights": torch.zeros(256), "sums": torch.full((5,), math.nan)}, {"has_weights": True}),
     "numpy's facts": ({}, {"numpy": 3}),
     "Python's facts": ({}, {"python": "x"}),
     "no number": ({}, {"numpy": [math.nan, 0, 0.0]}),

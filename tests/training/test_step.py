@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from wsl_sweep.distill import Objective, Step, StepTerms, label_cross_entropy
-from wsl_sweep.training.step import WARM_UP_STEPS, Record, StepInputs, StepRunner
+from wsl_sweep.training.step import WARM_UP_STEPS, Record, StepInputs, StepRunner, _restore
 
 OPTIMIZERS: dict[str, Callable[[nn.Module], torch.optim.Optimizer]] = {
     "sgd": lambda model: torch.optim.SGD(model.parameters(), lr=0.1),
@@ -91,6 +91,7 @@ class Course:
             record.model = self.model
         self.losses: list[float] = []
         self.sums: list[list[float]] = []
+        self.weights: list[Tensor] = []
         self.optimizer = OPTIMIZERS[optimizer](self.model)
         loss = step_loss or Objective(WSL).step
         self.runner = StepRunner(self.model, loss, self.optimizer, graphs=graphs, record=record, **options)
@@ -105,6 +106,7 @@ class Course:
                 self.runner(batch, 0.2 / (1 + epoch + step))
                 self.losses.append(float(self.runner.sums[0]) - before)
             self.sums.append(self.runner.sums.tolist())
+            self.weights += self.runner.weights
         return self
 
     def state(self) -> list[Tensor]:
@@ -115,6 +117,7 @@ class Course:
 def same(one: Course, other: Course) -> bool:
     """Bit for bit."""
     alike = [torch.equal(a, b) for a, b in zip(one.state(), other.state(), strict=True)]
+    alike += [torch.equal(a, b) for a, b in zip(one.weights, other.weights, strict=True)]
     return all(alike) and one.losses == other.losses and one.sums == other.sums
 
 
@@ -159,7 +162,57 @@ def test_what_cannot_be_recorded_is_run_as_if_nothing_had_been_tried(optimizer: 
     assert said == [f"steps are not replayed as a graph: {why}"]
 
 
-@pytest.mark.parametrize("what", ["a weight", "a statistic", "a sum", "a weight becomes nan"])
+class Static(Recorder):
+    """As a CUDA graph has it: what a step returned while it was recorded is where every replay writes."""
+
+    def __call__(self, run: Callable[[], object]) -> Recorder:
+        runner = self.course.runner
+        before = runner._state()
+        run()
+        _restore(runner._memory(), before)  # nothing runs while a graph is captured
+        self.place = runner._recorded_weights
+        return super().__call__(run)
+
+    def replay(self) -> None:
+        super().replay()
+        runner = self.course.runner
+        assert self.place is not None
+        assert runner._recorded_weights is not None
+        self.place.copy_(runner._recorded_weights)
+        runner._recorded_weights = self.place
+
+    course: Course
+
+
+def test_each_replays_weights_are_kept_though_they_lie_in_one_place() -> None:
+    record = Static()
+    course = Course(record)
+    record.course = course
+    course.run()
+    assert record.replayed == 12 - WARM_UP_STEPS - 2
+    assert same(Course(None).run(), course)
+    assert [len(one) for one in course.weights] == [8, 8, 8, 8, 8, 5] * 2
+    assert len({one[0].item() for one in course.weights}) == 12
+
+
+def test_the_weights_of_a_step_are_those_of_its_loss() -> None:
+    """Whole, also where ``keep`` drops most of them, and as many as the examples of the epoch so far."""
+    made: list[Tensor] = []
+
+    def step_loss(step: Step) -> StepTerms:
+        terms = Objective(WSL | {"keep": {"regularization": 0.0, "other": 0.1}}).step(step)
+        assert terms.weights is not None
+        made.append(terms.weights.clone())
+        return terms
+
+    course = Course(None, step_loss=step_loss).run()
+    assert all(torch.equal(one, other) for one, other in zip(course.weights, made, strict=True))
+    assert course.runner.sums[2] == pytest.approx(float(torch.cat(course.runner.weights).sum()))
+    assert len(torch.cat(course.runner.weights)) == course.runner.sums[-1]
+    assert not any(one.requires_grad for one in course.weights)
+
+
+@pytest.mark.parametrize("what", ["a weight", "a statistic", "a sum", "a soft label weight", "a weight becomes nan"])
 def test_a_record_that_does_something_else_is_not_taken(what: str) -> None:
     def spoil() -> None:
         if what == "a weight":
@@ -168,6 +221,9 @@ def test_a_record_that_does_something_else_is_not_taken(what: str) -> None:
             next(course.model.parameters()).data[0, 0] = float("nan")
         elif what == "a statistic":
             next(course.model.buffers())[0] += 0.01
+        elif what == "a soft label weight":
+            assert course.runner._recorded_weights is not None
+            course.runner._recorded_weights[0] += 0.01
         else:
             course.runner.sums[1] += 1
 
@@ -269,6 +325,13 @@ def test_an_epoch_begins_with_sums_of_nothing() -> None:
     course.runner.begin_epoch()
     assert course.runner.sums.tolist() == [0.0] * 5
     assert course.runner.sums is held  # a record writes into this memory
+    assert course.runner.weights == []
+
+
+def test_a_loss_without_weights_keeps_none() -> None:
+    course = Course(Recorder(), step_loss=Objective({"method": "none"}).step).run()
+    assert course.runner.why_no_graph is None
+    assert course.weights == []
 
 
 def test_inputs_are_copied_with_their_places() -> None:

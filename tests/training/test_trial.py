@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from wsl_sweep.data import load
 from wsl_sweep.data.dataset import load_test
+from wsl_sweep.distill import Objective, Step, StepTerms
 from wsl_sweep.errors import DivergedError, WslSweepError
 from wsl_sweep.training import Job, TeacherStore, TrialTraining, evaluate_on_test, trial
 from wsl_sweep.training.trial import load_student
@@ -33,6 +34,8 @@ DROPPING = ("distillation.keep.regularization=0.5", "distillation.keep.other=0.7
 PERMUTED = ("distillation.weighting.kind=permuted",)
 MASKED = ("distillation.mask=renormalised",)
 IN_TRAIN_MODE = ("teacher.mode=train",)
+
+QUANTILES = {"weight/q05": 0.05, "weight/q25": 0.25, "weight/q50": 0.5, "weight/q75": 0.75, "weight/q95": 0.95}
 
 
 def job_of(sets: tuple[str, ...], *more: str, **options: Any) -> Job:
@@ -215,6 +218,7 @@ def test_a_row_of_distillation_holds_all_its_metrics(store: TeacherStore) -> Non
         "train/loss",
         "train/accuracy",
         "weight/mean",
+        *QUANTILES,
         "regularization_samples/fraction",
         "validation/accuracy",
         "validation/loss",
@@ -225,6 +229,54 @@ def test_a_row_of_distillation_holds_all_its_metrics(store: TeacherStore) -> Non
     assert all(np.isfinite(value) for value in row.values())
     shares = set(row) - {"epoch", "train/loss", "validation/loss", "teacher/kl"}
     assert all(0 <= row[name] <= 1 for name in shares)
+
+
+def cross_entropies(logits: Tensor, labels: Tensor) -> np.ndarray[Any, np.dtype[np.float64]]:
+    values, rows = logits.detach().double().numpy(), np.arange(len(labels))
+    return np.asarray(np.log(np.exp(values).sum(axis=1)) - values[rows, labels.numpy()])
+
+
+@pytest.mark.parametrize(
+    ("sets", "weights_of"),
+    [
+        (WSL, lambda r: 1 - np.exp(-r)),
+        (DROPPING, lambda r: 1 - np.exp(-r)),
+        (PERMUTED, lambda r: 1 - np.exp(-r)),
+        (("distillation.weighting.kind=sigmoid",), lambda r: r / (1 + r)),
+        (("distillation.weighting.kind=constant", "distillation.weighting.value=0.7"), lambda r: np.full(len(r), 0.7)),
+        (
+            ("distillation.weighting.kind=constant", "distillation.weighting.value=batch_mean"),
+            lambda r: np.full(len(r), (1 - np.exp(-r)).mean()),
+        ),
+    ],
+)
+def test_a_row_says_how_the_weights_of_its_epoch_are_distributed(
+    sets: tuple[str, ...], weights_of: Callable[[Any], Any], store: TeacherStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[Any] = []
+    compute = Objective.step
+
+    def remembered(self: Objective, step: Step) -> StepTerms:
+        student, teacher = cross_entropies(step.logits, step.labels), step.teacher_logits
+        assert teacher is not None
+        steps.append(weights_of(student / (cross_entropies(teacher, step.labels) + 1e-7)))
+        return compute(self, step)
+
+    monkeypatch.setattr(Objective, "step", remembered)
+    rows = run(job_of(sets), store)[0]
+    for row, own in zip(rows, (steps[:7], steps[7:]), strict=True):
+        weights = np.sort(np.concatenate(own))
+        assert len(weights) == 402
+        assert row["weight/mean"] == pytest.approx(weights.mean(), rel=1e-4)
+        for name, level in QUANTILES.items():
+            below = int(401 * level)
+            wanted = weights[below] + (401 * level - below) * (weights[below + 1] - weights[below])
+            assert row[name] == pytest.approx(wanted, rel=1e-4)
+
+
+@pytest.mark.parametrize("sets", [CE, KD, ("distillation.method=dist",)])
+def test_where_nothing_is_weighted_nothing_is_said_of_it(sets: tuple[str, ...], store: TeacherStore) -> None:
+    assert not QUANTILES.keys() & last_row(job_of(sets), store).keys()
 
 
 def test_cross_entropy_alone_reads_no_teacher(store: TeacherStore) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 from wsl_sweep.analysis.comparison import Compared
 from wsl_sweep.analysis.statistics import describe
+from wsl_sweep.spec.identity import teacher_identity
+from wsl_sweep.spec.plan import Trial
 from wsl_sweep.spec.spec import Spec
 from wsl_sweep.sweep.ledger import SweepState, TrialState
 from wsl_sweep.sweep.selection import pareto_front
@@ -22,6 +24,10 @@ def build_summary(
     compared: Compared | None = None,
 ) -> dict[str, Any]:
     """The summary of a sweep: every trial that has begun, the best one (by validation), and the confirmed table.
+
+    A trial has its ``teacher_id``, its ``fingerprint`` (hashes of ``code``, ``data`` and the ``teacher``'s weights,
+    ``torch``'s version, the ``device``), the ``seconds`` of the attempt that ended it and how many training
+    ``examples`` its student was shown; each is None where there is none, or the ledger does not know.
 
     ``confirmed`` has a row for each winner and baseline, or for each cell of an ablation: ``values`` of
     ``compare.metric`` by seed (``seeds`` beside them), their ``mean``, the 95 % t interval ``ci95`` (None for one
@@ -68,10 +74,23 @@ def _trial(state: TrialState, run_id: str | None) -> dict[str, Any]:
         "metrics": dict(state.metrics),
         "error": state.error,
         "seconds": state.facts.get("seconds"),
+        "examples": state.facts.get("examples"),
         "fingerprint": state.facts.get("fingerprint"),
+        "teacher_id": _teacher_id(trial),
         "teacher": _teacher(state),
         "mlflow_run_id": run_id,
     }
+
+
+def _teacher_id(trial: Trial) -> str | None:
+    """Of the teacher that a trial reads, or None.
+
+    In a ledger from before trials said so it is worked out again, from the data set and the checkpoint as they are now.
+    """
+    if trial.teacher_id is not None:
+        return trial.teacher_id
+    named = teacher_identity(trial.config, trial.part, trial.threads)
+    return named[0] if named is not None else None
 
 
 def _teacher(state: TrialState) -> dict[str, int] | None:

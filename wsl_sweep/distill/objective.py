@@ -90,7 +90,7 @@ class Objective:
         if not self.distils:
             return
         made = make_method(distillation)
-        self._loss, self.needs_features, self._weighs = made.loss, made.needs_features, made.weighs
+        self._loss, self.needs_features, self._takes_weights = made.loss, made.needs_features, made.weighs
         self._settled_from = made.settled_from
         self.ce_weight = float(distillation["ce_weight"])
         self.alpha = float(distillation["alpha"])
@@ -181,6 +181,11 @@ class Objective:
         keeps = {"keeping"} if min(self.keep_regularization, self.keep_other) < 1.0 else set()
         return frozenset(keeps | ({"permuting"} if self.kind == "permuted" else set()))
 
+    @property
+    def weighs(self) -> bool:
+        """Whether it weights soft labels otherwise than plain distillation does, all of them with 1."""
+        return self.distils and self.kind not in (None, "none")
+
     def settled(self, epoch: int) -> bool:
         """Whether it computes the same at every step from ``epoch`` (from 1) on; a user's own method may not."""
         return not self.distils or epoch >= self._settled_from
@@ -207,7 +212,7 @@ class Objective:
 
     def _check_whole_batch(self) -> None:
         keeps_all = self.keep_regularization == 1.0 and self.keep_other == 1.0
-        if self._weighs or (self.kind in (None, "none") and keeps_all):
+        if self._takes_weights or (self.kind in (None, "none") and keeps_all):
             return
         raise WslSweepError(
             f"{self.method} gives one loss for a batch: distillation.weighting.kind must be none and keep 1, not "

@@ -30,6 +30,8 @@ class Trial:
         config: resolved, nested, as far as it is read.
         part: ``train`` or ``train+validation``.
         threads: torch's.
+        teacher_id: of the teacher that it reads, see ``wsl_sweep.spec.identity.teacher_identity``; None where it reads
+            none.
     """
 
     trial_id: str
@@ -41,6 +43,7 @@ class Trial:
     config: Mapping[str, Any]
     part: str = "train"
     threads: int = 1
+    teacher_id: str | None = None
 
     @property
     def epochs(self) -> int:
@@ -77,6 +80,7 @@ def make_trial(
     shown = dict(params) if arm is not None else {**overrides, **params}
     shown = {path: value for path, value in shown.items() if path not in spec.pins}
     read = reads(spec.flat_config(overrides, params))
+    named = teacher_identity(config, part, spec.threads)
     return Trial(
         trial_id=trial_id(config, part, spec.threads),
         stage=stage,
@@ -87,6 +91,7 @@ def make_trial(
         config=config,
         part=part,
         threads=spec.threads,
+        teacher_id=named[0] if named is not None else None,
     )
 
 

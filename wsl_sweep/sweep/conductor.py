@@ -162,8 +162,8 @@ class Conductor:
         """A task has come to its end; the first word counts.
 
         ``outcome`` has ``status`` (finished, pruned, failed or killed; ``out_of_memory`` of a GPU; ``gone`` where what
-        the sweep rests on is) and, by kind of task, ``metrics``, ``epochs``, ``seconds``, ``fingerprint``, ``error``,
-        ``evaluated``.
+        the sweep rests on is) and, by kind of task, ``metrics``, ``epochs``, ``seconds``, ``fingerprint``,
+        ``examples``, ``error``, ``evaluated``.
         """
         task = self.tasks.pop(key, None)
         begun = self._begun.pop(key, None) is not None
@@ -563,6 +563,7 @@ _WORDS: dict[str, type | tuple[type, ...]] = {
     "metrics": dict,
     "fingerprint": dict,
     "teacher": dict,
+    "examples": int,
     "taken_over": dict,
 }
 
@@ -576,7 +577,7 @@ def sane(outcome: Mapping[str, Any]) -> dict[str, Any]:
             value = {name: one for name, one in value.items() if isinstance(one, int | float) and math.isfinite(one)}
         with contextlib.suppress(ValueError, TypeError, RecursionError):
             json.dumps(value, allow_nan=False)
-            if isinstance(value, kind):
+            if isinstance(value, kind) and not isinstance(value, bool):
                 found[key] = value
     if not {"computed", "found"} <= set(found.get("teacher", ())):
         found.pop("teacher", None)

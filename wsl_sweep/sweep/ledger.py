@@ -115,7 +115,7 @@ class TrialState:
         epochs: trained whole.
         metrics: of the last epoch; ``test/…`` after the final evaluation.
         error: why it failed, or None.
-        facts: fingerprint, seconds and whatever else its last word said.
+        facts: fingerprint, seconds, training examples and whatever else its last word said; see FACTS.
         seconds: of all its attempts that ended with a word.
         losses: how often its worker died.
         out_of_memory: whether a GPU was too small for it once.
@@ -140,7 +140,10 @@ class TrialState:
         return self.status in ("finished", "pruned", "failed") or (self.status == "killed" and self.unwanted)
 
 
-FACTS = ("fingerprint", "seconds", "device", "teacher", "taken_over")
+FACTS = ("fingerprint", "seconds", "device", "teacher", "examples", "taken_over")
+"""What else a last word says, as far as who wrote it knew. ``examples``: how many training examples the student was
+shown, one as often as it was, in the epochs and steps that count, also of earlier attempts or of a trial taken over.
+"""
 
 
 @dataclass

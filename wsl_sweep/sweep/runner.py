@@ -140,11 +140,11 @@ class _TuneSearcher(Searcher):  # type: ignore[misc]
     def _stop(self, trial_id: str, result: dict[str, Any]) -> None:
         row = json.loads(result["rows"])[-1]
         outcome = {
+            **json.loads(result.get("facts") or "{}"),
             "status": "pruned",
             "epochs": int(row["epoch"]),
             "metrics": {name: value for name, value in row.items() if name not in ("epoch", "timestamp")},
             "seconds": float(row["train/seconds"]),
-            "teacher": json.loads(result.get("teacher") or "null"),
         }
         self._hear(trial_id, result)
         self.conductor.ended(self.keys.get(trial_id, ""), outcome)
@@ -236,6 +236,7 @@ def _lighten(trial: Any) -> None:
             config.pop("task", None)
         trial.run_metadata.last_result.pop("rows", None)
         trial.run_metadata.last_result.pop("outcome", None)
+        trial.run_metadata.last_result.pop("facts", None)
         trial.run_metadata.metric_analysis.clear()
         trial.run_metadata.metric_n_steps.clear()
 

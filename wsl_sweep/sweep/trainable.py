@@ -168,10 +168,13 @@ def _train(task: Mapping[str, Any], report: Report, facts: Facts, look: Look) ->
         facts["teacher"] = training.teacher_facts
         facts["fingerprint"] = lambda: training.fingerprint
         facts["device"] = lambda: training.device
+        facts["examples"] = lambda: training.examples
         outcome = _taken_over(task, trial, folder, training.fingerprint)
         if outcome is None:
-            unsent = _train_on(task, training, report, rows_file)
+            unsent = _train_on(task, training, report, facts, rows_file)
             outcome = _publish(task, trial, folder, training, unsent)
+        else:
+            facts["examples"] = lambda: training.examples_after(trial.epochs)  # what it took there
     outcome |= {name: fact() for name, fact in facts.items()}
     _leave_word(folder, task, outcome)
     if not task["checkpoints"]["keep_all"]:
@@ -179,10 +182,12 @@ def _train(task: Mapping[str, Any], report: Report, facts: Facts, look: Look) ->
     return outcome
 
 
-def _train_on(task: Mapping[str, Any], training: Any, report: Report, rows_file: Place) -> list[dict[str, float]]:
+def _train_on(
+    task: Mapping[str, Any], training: Any, report: Report, facts: Facts, rows_file: Place
+) -> list[dict[str, float]]:
     """Trains to the last epoch, reporting on the way; returns the rows that were not reported yet.
 
-    Where a scheduler may end the trial in any report, its rows are kept before.
+    A scheduler may end the trial in any report: each has the facts so far, and the rows are kept before.
     """
     unsent = list(training.rows)  # of an earlier attempt: its driver may not have heard of all of them
     if unsent:
@@ -196,7 +201,7 @@ def _train_on(task: Mapping[str, Any], training: Any, report: Report, rows_file:
         if due and row["epoch"] < training.epochs:
             if task["scheduled"]:
                 rows_file.write(json.dumps(training.rows).encode(), lasting=False)
-            report(_told(task, row, unsent) | {"teacher": json.dumps(training.teacher_facts())})
+            report(_told(task, row, unsent) | {"facts": json.dumps({name: fact() for name, fact in facts.items()})})
             unsent, last_report = [], now
     return unsent
 

@@ -46,6 +46,11 @@ def steps_an_epoch(examples: int, batch_size: int) -> int:
     return examples // batch_size + (examples % batch_size > 1)
 
 
+def examples_of(examples: int, batch_size: int, steps: int) -> int:
+    """How many of its ``examples`` an epoch has shown after so many of its steps; each of them once."""
+    return min(examples, steps * batch_size)
+
+
 def epoch_inputs(
     data: VisionData,
     teacher: TeacherLogits | None,

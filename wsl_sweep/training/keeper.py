@@ -22,17 +22,27 @@ class Keeper:
 
     Args:
         rows: of the epochs before.
+        steps: made before, of the epoch after them.
+
+    Attributes:
+        rows: of all epochs so far.
+        steps: made of the epoch after them.
     """
 
-    def __init__(self, rows: Sequence[Row] = ()) -> None:
-        self.rows = list(rows)
+    def __init__(self, rows: Sequence[Row] = (), steps: int = 0) -> None:
+        self.rows, self.steps = list(rows), steps
 
     def before_step(self, take: Take) -> None:
         """A step is to begin."""
 
+    def after_step(self) -> None:
+        """A step is made."""
+        self.steps += 1
+
     def after_epoch(self, row: Row, take: Take) -> None:
         """An epoch is done, its row not yet handed out."""
         self.rows.append(row)
+        self.steps = 0
 
     @contextmanager
     def stopping(self, take: Take) -> Iterator[None]:
@@ -66,7 +76,7 @@ class CheckpointKeeper(Keeper):
         rows: Sequence[Row] = (),
         needed: bool = True,
     ) -> None:
-        super().__init__(rows)
+        super().__init__(rows, saved[1])
         self._attempts, self._attempt, self._settings = attempts, attempt, settings
         self._epochs, self._checkpoint = epochs, checkpoint
         self._saved, self._saved_at, self._needed = saved, time.monotonic(), needed

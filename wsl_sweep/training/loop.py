@@ -18,7 +18,7 @@ from wsl_sweep.training.attempts import Row
 from wsl_sweep.training.device import seed_everything
 from wsl_sweep.training.feed import TeacherLogits, epoch_inputs, steps_an_epoch
 from wsl_sweep.training.keeper import Keeper
-from wsl_sweep.training.metrics import classification_metrics, teacher_metrics
+from wsl_sweep.training.metrics import classification_metrics, teacher_metrics, weight_metrics
 from wsl_sweep.training.state import TrainingState
 from wsl_sweep.training.step import GRAPH_STEPS, StepLoss, StepRunner
 
@@ -83,6 +83,7 @@ def train_epochs(
     teacher: TeacherLogits | None = None,
     features: bool = False,
     draws: Container[str] = (),
+    weighs: bool = False,
     graphs: Callable[[int], bool] = lambda epoch: False,
     check: Callable[[], None] = lambda: None,
     section: str = "",
@@ -106,12 +107,13 @@ def train_epochs(
         teacher: needed where ``step_loss`` reads its logits or features.
         features: whether ``step_loss`` reads features.
         draws: what it draws: ``keeping``, ``permuting``.
+        weighs: whether its weights are more than ones: a row then says how they are distributed.
         graphs: whether its steps compute the same from an epoch (counted from 1) on, so that a GPU may replay them.
         check: called before each step; what it raises ends the training.
         section: where ``optimizer`` stands in ``run``, for messages: ``teacher.`` or nothing.
         say: told why a GPU does not replay steps, if it does not.
         start: where it goes on, to the same bits as if it had never ended; None for the beginning.
-        keeper: may take the training's state before each step and after each epoch.
+        keeper: may take the training's state before each step and after each epoch, and counts both.
 
     Raises:
         DivergedError: a loss is NaN or infinite, with the epoch.
@@ -163,9 +165,10 @@ def train_epochs(
                 keeper.before_step(here)
                 inputs = next(feed)
             runner(inputs, learning_rate(optimizer["lr"], schedule, epoch, step, steps))
+            keeper.after_step()
         with keeper.stopping(functools.partial(take, epoch, steps)):
             of_teacher = teacher.validation_logits() if teacher is not None else None
-        row = _row(epoch + 1, model, data, runner, of_teacher, time.perf_counter() - started)
+        row = _row(epoch + 1, model, data, runner, of_teacher, weighs, time.perf_counter() - started)
         for name in ("train/loss", "validation/loss"):
             if not math.isfinite(row[name]):
                 raise DivergedError(f"{name} became {row[name]} in epoch {epoch + 1}; lower {section}optimizer.lr")
@@ -179,12 +182,15 @@ def _row(
     data: VisionData,
     runner: StepRunner,
     of_teacher: Tensor | None,
+    weighs: bool,
     seconds: float,
 ) -> Row:
     loss, correct, weights, regularization, count = runner.sums.tolist()
     row: Row = {"epoch": epoch, "train/loss": loss / count, "train/accuracy": correct / count}
     if runner.has_weights:
         row["weight/mean"] = weights / count
+        if weighs:
+            row |= weight_metrics(runner.weights)
     if runner.has_regularization:
         row["regularization_samples/fraction"] = regularization / count
     logits = predict(model, data.validation)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from wsl_sweep.distill import distillation_loss, label_cross_entropy
 
 CALIBRATION_BINS = 15
+WEIGHT_QUANTILES = {"weight/q05": 0.05, "weight/q25": 0.25, "weight/q50": 0.5, "weight/q75": 0.75, "weight/q95": 0.95}
 
 
 @torch.no_grad()
@@ -54,3 +58,37 @@ def teacher_metrics(logits: Tensor, teacher_logits: Tensor) -> dict[str, float]:
     divergence = distillation_loss(logits, teacher_logits, 1.0).to(torch.float64).mean()
     values = torch.stack([agreement, divergence]).tolist()
     return {"teacher/agreement": values[0], "teacher/kl": values[1]}
+
+
+@torch.no_grad()
+def quantiles(values: Tensor, levels: Sequence[float]) -> list[float]:
+    """Quantiles with linear interpolation (Hyndman and Fan's type 7, numpy's and torch's own): of the sorted values,
+    counted from 0, the one at ``level · (N - 1)``, between two of them in proportion.
+
+    Interpolated in float64, and of any number of values: ``torch.quantile`` of older versions takes 16 million.
+
+    Args:
+        values: (N,), N >= 1.
+        levels: each in [0, 1].
+    """
+    ordered = values.sort().values
+    places = [level * (len(ordered) - 1) for level in levels]
+    below = [math.floor(place) for place in places]
+    above = [math.ceil(place) for place in places]
+    ends = ordered[torch.tensor([*below, *above], device=ordered.device)].to(torch.float64).tolist()
+    return [
+        low + (place - first) * (high - low) if place - first < 0.5 else high - (first + 1 - place) * (high - low)
+        for place, first, low, high in zip(places, below, ends[: len(places)], ends[len(places) :], strict=True)
+    ]
+
+
+def weight_metrics(weights: Sequence[Tensor]) -> dict[str, float]:
+    """``weight/q05``, ``q25``, ``q50``, ``q75`` and ``q95``: how the soft label weights w of an epoch are distributed.
+
+    Over the same as ``weight/mean``: every example of every step of the epoch, its weight as it was in that step's
+    loss, before ``keep`` drops any.
+
+    Args:
+        weights: (B,) float32 of each step; together of one example or more.
+    """
+    return dict(zip(WEIGHT_QUANTILES, quantiles(torch.cat(list(weights)), [*WEIGHT_QUANTILES.values()]), strict=True))

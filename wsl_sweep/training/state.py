@@ -30,8 +30,9 @@ class TrainingState:
         epoch: whole epochs done.
         step: steps done of the epoch after them.
         seconds: taken so far.
-        tensors: ``model.<name>``, ``teacher.<name>``, ``optimizer.<parameter>.<name>``, ``sums``, ``random.<whose>``;
-            those of ``of`` are the training's own memory, which the next step changes.
+        tensors: ``model.<name>``, ``teacher.<name>``, ``optimizer.<parameter>.<name>``, ``sums``, ``random.<whose>``,
+            and, within an epoch with weights, ``weights`` of its examples so far; those of ``of`` are the training's
+            own memory, which the next step changes.
         facts: what is no tensor: plain data.
     """
 
@@ -52,6 +53,8 @@ class TrainingState:
                 if isinstance(value, Tensor):
                     tensors[f"optimizer.{number}.{name}"] = value
         tensors["sums"] = runner.sums
+        if step and runner.weights:
+            tensors["weights"] = torch.cat(runner.weights)
         random_tensors, facts = _random_states(runner.device)
         facts |= {"has_weights": runner.has_weights, "has_regularization": runner.has_regularization}
         return cls(epoch, step, seconds, tensors | random_tensors, facts)
@@ -65,14 +68,14 @@ class TrainingState:
         tensors = load(checkpoint.tensors)
         own = _named(model, teacher)
         own["sums"] = torch.zeros(SUMS, dtype=torch.float64)
-        rest = {name for name in tensors if name in _RANDOM or name.startswith("optimizer.")}
+        rest = {name for name in tensors if name in _RANDOM or name == "weights" or name.startswith("optimizer.")}
         shapes = {name: tuple(value.shape) for name, value in tensors.items() if name not in rest}
         problems = entry_problems(shapes, own, "the training")
         problems += [f"{name} is {tensors[name].dtype}" for name in shapes if tensors[name].dtype != own[name].dtype]
         if problems:
             raise ValueError(shortened(problems))
         parameters = list(model.parameters())
-        for name in rest - _RANDOM:
+        for name in rest - _RANDOM - {"weights"}:
             _, number, _ = name.split(".")
             if tensors[name].shape not in ((), parameters[int(number)].shape):
                 raise ValueError(f"{name} is not of its parameter's shape")
@@ -81,6 +84,7 @@ class TrainingState:
             raise ValueError("what it says of Python's random state is not that")
         if not all(type(facts[name]) is bool for name in ("has_weights", "has_regularization")):
             raise ValueError("what it says of the terms is not that")
+        _check_weights(tensors, there=facts["has_weights"] and checkpoint.step > 0)
         torch.Generator().set_state(tensors["random.torch"])
         np.random.RandomState().set_state(_numpys(tensors, facts))
         random.Random().setstate(_pythons(tensors, facts))
@@ -105,6 +109,7 @@ class TrainingState:
                 parameter = parameters[int(number)]
                 runner.optimizer.state[parameter][name] = _laid_out_as(parameter, value)
         runner.sums.copy_(self.tensors["sums"])
+        runner.weights = [self.tensors["weights"].to(runner.device)] if "weights" in self.tensors else []
         runner.has_weights = self.facts["has_weights"]
         runner.has_regularization = self.facts["has_regularization"]
         torch.set_rng_state(self.tensors["random.torch"])
@@ -127,6 +132,15 @@ def _named(model: nn.Module, teacher: Mapping[str, Tensor]) -> dict[str, Tensor]
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def _check_weights(tensors: Mapping[str, Tensor], *, there: bool) -> None:
+    """Raises ValueError where a checkpoint's weights are not those of the epoch's examples so far."""
+    weights, examples = tensors.get("weights"), float(tensors["sums"][-1]) if there else 0.0
+    if (weights is not None) != there:
+        raise ValueError("it lacks the epoch's weights" if there else "it has weights that no epoch has")
+    if weights is not None and (weights.dtype != torch.float32 or weights.ndim != 1 or len(weights) != examples):
+        raise ValueError("its weights are not those of the epoch's examples so far")
 
 
 def _laid_out_as(parameter: Tensor, value: Tensor) -> Tensor:

@@ -75,7 +75,7 @@ Record = Callable[[Callable[[], object]], Replay]
 
 
 class StepRunner:
-    """Runs the steps of one training and keeps the sums of an epoch; nothing is copied to the host.
+    """Runs the steps of one training and keeps an epoch's sums and weights; nothing is copied to the host.
 
     Args:
         model: in train mode.
@@ -87,6 +87,11 @@ class StepRunner:
         batch_size: of a full batch; only those are recorded. None for the first that comes.
         record: how it is recorded; by default as a CUDA graph on a GPU, and not at all elsewhere.
         say: told why steps are not replayed.
+
+    Attributes:
+        sums: (SUMS,) float64, of the epoch so far.
+        weights: the soft label weights w of the epoch so far, float32, a tensor (B,) for each step or one for several,
+            in the order of the steps; none where the loss has none.
     """
 
     def __init__(
@@ -105,6 +110,7 @@ class StepRunner:
         self.model, self.step_loss, self.optimizer = model, step_loss, optimizer
         self.device = next(model.parameters()).device
         self.sums = torch.zeros(SUMS, dtype=torch.float64, device=self.device)
+        self.weights: list[Tensor] = []
         self.has_weights = self.has_regularization = False
         self.why_no_graph: str | None = None
         self._precision, self._features, self._graphs = precision, features, graphs
@@ -113,11 +119,13 @@ class StepRunner:
         self._warm = 0
         self._replay: Replay | None = None
         self._fixed: StepInputs | None = None
+        self._recorded_weights: Tensor | None = None
         self._stream: Any = torch.cuda.Stream() if self.device.type == "cuda" else None  # type: ignore[no-untyped-call]
 
     def begin_epoch(self) -> None:
-        """Sets the sums to zero."""
+        """Sets the sums to zero, and forgets the weights."""
         self.sums.zero_()
+        self.weights = []
 
     def __call__(self, inputs: StepInputs, lr: float) -> None:
         """One step with a learning rate."""
@@ -128,21 +136,24 @@ class StepRunner:
                 group["lr"] = lr
         partial = self._batch_size is not None and len(inputs.labels) != self._batch_size
         if self._record is None or partial or not self._graphs(inputs.epoch):
-            self._run(inputs)
+            weights = self._run(inputs)
         elif self._replay is not None:
-            self._again(inputs)
+            weights = self._again(inputs)
         elif self._warm < WARM_UP_STEPS:
             self._warm += 1
-            self._aside(inputs)
+            weights = self._aside(inputs)
         else:
-            self._first_recorded(inputs)
+            weights = self._first_recorded(inputs)
+        if weights is not None:  # a copy: the next replay writes into the same memory
+            self.weights.append(weights.detach().to(torch.float32, copy=True))
 
-    def _run(self, inputs: StepInputs) -> StepTerms:
+    def _run(self, inputs: StepInputs) -> Tensor | None:
+        """One step; returns its weights."""
         self.optimizer.zero_grad(set_to_none=True)
         terms = self._compute(inputs)
         self.has_weights = terms.weights is not None
         self.has_regularization = terms.regularization_samples is not None
-        return terms
+        return terms.weights
 
     def _compute(self, inputs: StepInputs) -> StepTerms:
         with autocast(str(self.device), self._precision):
@@ -171,52 +182,65 @@ class StepRunner:
 
     # --- recorded steps ------------------------------------------------------------------------------------------
 
-    def _aside(self, inputs: StepInputs) -> None:
+    def _aside(self, inputs: StepInputs) -> Tensor | None:
         if self._stream is None:
-            self._run(inputs)
-            return
+            return self._run(inputs)
         self._stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self._stream):
-            self._run(inputs)
+            weights = self._run(inputs)
         torch.cuda.current_stream().wait_stream(self._stream)
+        return weights
 
-    def _again(self, inputs: StepInputs) -> None:
+    def _again(self, inputs: StepInputs) -> Tensor | None:
         assert self._replay is not None
         assert self._fixed is not None
         fixed, new = self._fixed.tensors(), inputs.tensors()
         if [one.shape for one in fixed] != [one.shape for one in new]:
-            self._run(inputs)  # the last, smaller batch of an epoch
-            return
+            return self._run(inputs)  # the last, smaller batch of an epoch
         for place, value in zip(fixed, new, strict=True):
             place.copy_(value)
         self._replay.replay()
+        return self._recorded_weights
 
-    def _first_recorded(self, inputs: StepInputs) -> None:
+    def _first_recorded(self, inputs: StepInputs) -> Tensor | None:
         """Records this step, and takes the record only if it does what the step itself does."""
         assert self._record is not None
         before, random_before = self._state(), self._random_state()
-        self._aside(inputs)
+        weights = self._aside(inputs)
         after, random_after = self._state(), self._random_state()
         try:
             _restore(self._memory(), before)
             self.optimizer.zero_grad(set_to_none=True)
             fixed = inputs.copied()
-            replay = self._record(lambda: self._compute(fixed))
+            replay = self._record(lambda: self._compute_recorded(fixed))
             self._set_random_state(random_before)
             replay.replay()
-            if not all(_alike(one, other) for one, other in zip(self._memory(), after, strict=True)):
-                raise RuntimeError("a replayed step differs from the step")
+            self._check(after, weights)
         except Exception as error:  # what cannot be recorded says so in many ways
             _restore(self._memory(), after)
             self._set_random_state(random_after)
             self.optimizer.zero_grad(set_to_none=True)
-            self._record = None
+            self._record = self._recorded_weights = None
             lines = str(error).strip().splitlines()
             self.why_no_graph = f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
             self._say(f"steps are not replayed as a graph: {self.why_no_graph}")
-            return
+            return weights
         self._set_random_state(random_after)
         self._replay, self._fixed = replay, fixed
+        return weights
+
+    def _compute_recorded(self, inputs: StepInputs) -> None:
+        """Runs while it is recorded; as long as its weights are held, each replay writes into their memory."""
+        self._recorded_weights = self._compute(inputs).weights
+
+    def _check(self, after: Sequence[Tensor], weights: Tensor | None) -> None:
+        """Raises RuntimeError where the replay did not come to the memory and the weights of the step."""
+        pairs = list(zip(self._memory(), after, strict=True))
+        if weights is not None and self._recorded_weights is not None:
+            pairs.append((self._recorded_weights, weights))
+        as_many = (weights is None) == (self._recorded_weights is None)
+        if not as_many or not all(_alike(one, other) for one, other in pairs):
+            raise RuntimeError("a replayed step differs from the step")
 
     def _random_state(self) -> list[Tensor]:
         return [torch.get_rng_state(), *([torch.cuda.get_rng_state()] if self.device.type == "cuda" else [])]

@@ -28,7 +28,7 @@ from wsl_sweep.storage import Place, place
 from wsl_sweep.training.attempts import Attempts, Checkpoint, CheckpointSettings, Found, Row
 from wsl_sweep.training.bank import BankSettings
 from wsl_sweep.training.device import as_computed, pick_device, prepare_process
-from wsl_sweep.training.feed import steps_an_epoch
+from wsl_sweep.training.feed import examples_of, steps_an_epoch
 from wsl_sweep.training.fingerprint import fingerprint, library_versions, own_code, source_of
 from wsl_sweep.training.keeper import CheckpointKeeper, Keeper, checkpoint_of
 from wsl_sweep.training.loop import predict, train_epochs
@@ -245,6 +245,18 @@ class TrialTraining:
         return self._keeper.rows
 
     @property
+    def examples(self) -> int:
+        """How many training examples the student has been shown so far, one as often as it was: of whole epochs, those
+        of earlier attempts too, and of the steps of one that has begun."""
+        return self.examples_after(len(self.rows), self._keeper.steps)
+
+    def examples_after(self, epochs: int, steps: int = 0) -> int:
+        """How many that is after so many whole epochs and steps of the next."""
+        size, batch_size = len(self.data.train), self.job.config["schedule"]["batch_size"]
+        whole = examples_of(size, batch_size, steps_an_epoch(size, batch_size))
+        return epochs * whole + examples_of(size, batch_size, steps)
+
+    @property
     def resumed(self) -> tuple[int, int, int] | None:
         """Where it went on: attempt, whole epochs done, steps done of the next; None: from the beginning."""
         if self._found is None:
@@ -263,6 +275,7 @@ class TrialTraining:
             teacher=self.teacher,
             features=self._objective.needs_features,
             draws=self._objective.draws,
+            weighs=self._objective.weighs,
             graphs=lambda epoch: not _own(self.job.config["student"]["model"]) and self._objective.settled(epoch),
             say=_on_stderr,
             check=self._check,
