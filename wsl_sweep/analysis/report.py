@@ -6,6 +6,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Final, get_args
 
@@ -26,25 +27,47 @@ BADGES: Final = {
 }
 
 
+@dataclass(frozen=True)
+class Page:
+    """A report as it is kept.
+
+    Attributes:
+        html: the page.
+        pictures: name of a file → its SVG, the same as in the page.
+    """
+
+    html: str
+    pictures: Mapping[str, str]
+
+
 def render_report(report: Report) -> str:
-    """The page: the verdict first, then what it rests on, then how it was made.
+    """The page alone; see ``render_page``."""
+    return render_page(report).html
+
+
+def render_page(report: Report) -> Page:
+    """The page and its pictures: the verdict first, then what it rests on, then how it was made.
 
     Whatever a user named is text, never markup. A content security policy in the page forbids every host and every
     script but its own. The same report gives the same page.
     """
     script = _asset("report.js")
     template = _environment().get_template("report.html.jinja")
-    page = template.render(
+    drawn = _pictures(report)
+    html = template.render(
         report=report,
         gaps=dict.fromkeys(get_args(Part), "") | dict(report.gaps),
         badges=BADGES,
         policy=_policy(script),
         style=Markup(_colours() + _asset("report.css")),
         script=Markup(script),
-        **_pictures(report),
+        **drawn,
         **_tables(report),
     )
-    return page.lstrip()
+    shown = [picture for group in drawn.values() for picture in group]
+    return Page(
+        html.lstrip(), {f"{number:02d}-{one.file_name}.svg": one.svg for number, one in enumerate(shown, start=1)}
+    )
 
 
 def _pictures(report: Report) -> dict[str, list[pictures.Picture]]:

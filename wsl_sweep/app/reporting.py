@@ -8,7 +8,7 @@ import importlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wsl_sweep.analysis.comparison import Compared, compare
 from wsl_sweep.analysis.curves import Rows, RowsOf
@@ -18,6 +18,9 @@ from wsl_sweep.errors import WslSweepError
 from wsl_sweep.spec.spec import Spec
 from wsl_sweep.storage import Place, place
 from wsl_sweep.sweep.ledger import SweepState
+
+if TYPE_CHECKING:
+    from wsl_sweep.analysis.report import Page
 
 REPORT = "report.html"
 
@@ -32,15 +35,13 @@ def final_comparison(spec: Spec, state: SweepState, folder: Place, uuid: str) ->
 
 def report_page(
     spec: Spec, state: SweepState, folder: Place, plan: Mapping[str, Any], compared: Compared | None
-) -> tuple[str, dict[str, bytes]]:
-    """The report of a sweep as one HTML file, and its pictures as SVG files by name."""
-    from wsl_sweep.analysis.report import render_report
+) -> Page:
+    """The report of a sweep as one HTML file, and its pictures."""
+    from wsl_sweep.analysis.report import render_page
     from wsl_sweep.analysis.reporting import build_report
 
     records = records_of(spec, state, uuid=plan["uuid"]).records
-    report = build_report(spec, state, plan, records, compared, _rows_by_trial(folder, state))
-    page = render_report(report)
-    return page, {}
+    return render_page(build_report(spec, state, plan, records, compared, _rows_by_trial(folder, state)))
 
 
 def _rows_by_trial(folder: Place, state: SweepState) -> RowsOf:
@@ -69,11 +70,11 @@ def report_sweep(name: str, *, storage: str | None = None, to: Path | None = Non
     folder = find_sweep(storage, name)
     spec, plan = open_sweep(folder)
     spec, state = replace(spec, name=name), state_of(folder)
-    page, _ = report_page(spec, state, folder, plan, final_comparison(spec, state, folder, plan["uuid"]))
+    page = report_page(spec, state, folder, plan, final_comparison(spec, state, folder, plan["uuid"]))
     target = place(to) if to is not None else folder / REPORT
     if to is not None and to.is_dir():
         raise WslSweepError(f"{to} is a folder; name a file, such as {to / REPORT}")
-    target.write(page.encode())
+    target.write(page.html.encode())
     return str(target)
 
 

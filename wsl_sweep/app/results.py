@@ -99,9 +99,10 @@ def _report(
     """Writes the report, and gives what MLflow shall have: path → content. No sweep fails for its report."""
     files: dict[str, bytes] = {}
     try:
-        page, pictures = report_page(spec, state, folder, plan, compared)
-        (folder / REPORT).write(page.encode())
-        files = {REPORT: page.encode(), **{f"plots/{name}": drawn for name, drawn in pictures.items()}}
+        page = report_page(spec, state, folder, plan, compared)
+        files = {REPORT: page.html.encode()}
+        (folder / REPORT).write(files[REPORT])
+        files |= {f"plots/{name}": drawn.encode() for name, drawn in page.pictures.items()}
         if compared is not None:
             files["comparison.json"] = json_text(compared).encode()
         outcomes = outcomes_file(records_of(spec, state, uuid=plan["uuid"], outcomes=kept_outcomes(folder)))
