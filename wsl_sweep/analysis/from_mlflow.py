@@ -7,6 +7,7 @@ import contextlib
 import functools
 import json
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,9 @@ def read_sweeps(uri: str, names: Sequence[str]) -> list[SweepRecords]:
     Raises:
         WslSweepError: the server does not answer, or has no such sweep.
     """
-    import mlflow
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # in a notebook tqdm misses a widget that nobody needs
+        import mlflow
 
     prepare_calls()
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():

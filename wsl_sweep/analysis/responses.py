@@ -191,11 +191,11 @@ def importance(spec: Spec, trials: Sequence[TrialState]) -> Importance | None:
     groups = []
     for arm in spec.arms:
         own = [one for one in trials if one.trial.arm == arm and one.settled]
-        if own:
+        count = sum(one.status == "finished" for one in own)
+        if count > 1:
             study = ArmStudy(spec, arm, "cpu", own).study
             found = _importances(study)
             if found:
-                count = sum(one.status == "finished" for one in own)
                 groups.append(ImportanceGroup(arm, tuple(found.items()), count))
     if not groups:
         return None

@@ -1,0 +1,155 @@
+"""The report of a sweep on disk, and what a sweep's end leaves of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from tests.sweep.fakes import conductor_of, outcome_of, play, spec_of
+from wsl_sweep.analysis.from_mlflow import OUTCOMES
+from wsl_sweep.app import report_sweep, results
+from wsl_sweep.app.reporting import REPORT, final_comparison
+from wsl_sweep.app.results import MOST_OF_A_DESCRIPTION, describe, finish
+from wsl_sweep.errors import WslSweepError
+from wsl_sweep.storage import place
+
+TEXT = """
+name: s
+description: Which one?
+run: {recipe: digits, schedule: {epochs: 2}}
+variants: [kd, wsl]
+seeds: 2
+compare: {baseline: kd}
+"""
+PLAN = {
+    "uuid": "u-1",
+    "created": "2026",
+    "command_line": {"sets": [], "recipe": None, "trials": None, "seeds": None, "name": None},
+    "stages": {"ablation": 4},
+}
+
+
+class Writer:
+    """Remembers what MLflow is told."""
+
+    def __init__(self) -> None:
+        self.told: dict[str, Any] = {}
+        self.parent_id, self.run_ids, self.problem = "p", {}, None
+
+    def begin_end(self, *_: Any, **__: Any) -> None: ...
+
+    def flush(self, *_: Any) -> bool:
+        return True
+
+    def describe(self, text: str, metrics: dict[str, float]) -> None:
+        self.told |= {"text": text, "metrics": metrics}
+
+    def artifacts(self, files: dict[str, bytes]) -> None:
+        self.told["files"] = files
+
+    def close(self, *_: Any) -> bool:
+        return True
+
+
+@pytest.fixture
+def swept(tmp_path: Path) -> tuple[Any, Any, Path]:
+    """A sweep of four trials on disk, with their test logits."""
+    spec = spec_of(TEXT)
+    folder = tmp_path / "runs" / "s"
+    folder.mkdir(parents=True)
+    (folder / "plan.json").write_text(json.dumps(PLAN))
+    (folder / "sweep.yaml").write_text(TEXT)
+    conductor = conductor_of(spec, folder)
+    play(conductor)
+    conductor.close("finished")
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 3, 50)
+    for trial_id in conductor.state.trials:
+        (folder / "trials" / trial_id).mkdir(parents=True)
+        logits = generator.normal(size=(50, 3)).astype(np.float32)
+        tensors = {"logits": logits, "labels": labels, "ids": np.arange(50)}
+        save_file(tensors, folder / "trials" / trial_id / "test_logits.safetensors")
+    return spec, conductor.state, folder
+
+
+def test_a_report_is_made_again_at_any_time(swept: tuple[Any, Any, Path], tmp_path: Path) -> None:
+    *_, folder = swept
+    where = report_sweep("s", storage=str(folder.parent))
+    assert Path(where) == folder / REPORT
+    page = Path(where).read_text()
+    assert "Which one?" in page
+    assert report_sweep("s", storage=str(folder.parent), to=tmp_path / "other.html") == str(tmp_path / "other.html")
+    assert (tmp_path / "other.html").is_file()
+
+
+def test_what_has_no_report_is_said(swept: tuple[Any, Any, Path], tmp_path: Path) -> None:
+    *_, folder = swept
+    with pytest.raises(WslSweepError, match=r"no sweep in .*; sweeps in .*: s"):
+        report_sweep("other", storage=str(folder.parent))
+    with pytest.raises(WslSweepError, match="is a folder; name a file"):
+        report_sweep("s", storage=str(folder.parent), to=tmp_path)
+
+
+def test_the_end_of_a_sweep_leaves_report_comparison_and_outcomes(
+    swept: tuple[Any, Any, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, state, folder = swept
+    monkeypatch.setattr(results, "_log_best", lambda *_: None)
+    writer = Writer()
+    summary = finish(spec, place(folder), PLAN, state, writer, None, print)
+    files = writer.told["files"]
+    assert {REPORT, "comparison.json", OUTCOMES} <= set(files)
+    assert any(name.startswith("plots/") and name.endswith(".svg") for name in files)
+    assert files[REPORT] == (folder / REPORT).read_bytes()
+    assert json.loads(files["comparison.json"]) == summary["comparison"]
+    assert set(json.loads(files[OUTCOMES])) == set(state.trials)
+    assert json.loads((folder / "summary.json").read_text())["comparison"] == summary["comparison"]
+    text = writer.told["text"]
+    assert text.startswith("Which one?")
+    assert summary["comparison"]["comparisons"][0]["sentence"] in text
+    assert "| wsl |" in text
+    for row in summary["comparison"]["rows"]:
+        assert writer.told["metrics"][f"mean/{row['label']}/test/accuracy"] == row["mean"]
+
+
+def test_no_sweep_fails_for_its_report(swept: tuple[Any, Any, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    spec, state, folder = swept
+
+    def broken(*_: Any) -> None:
+        raise RuntimeError("cannot draw")
+
+    monkeypatch.setattr(results, "report_page", broken)
+    monkeypatch.setattr(results, "_log_best", lambda *_: None)
+    said: list[str] = []
+    summary = finish(spec, place(folder), PLAN, state, Writer(), None, said.append)
+    assert summary["status"] == "finished"
+    assert any("the report could not be made: RuntimeError: cannot draw" in line for line in said)
+    assert any("wsl-sweep report s" in line for line in said)
+
+
+def test_a_long_description_is_cut_to_what_mlflow_takes(swept: tuple[Any, Any, Path]) -> None:
+    spec, state, folder = swept
+    compared = final_comparison(spec, state, place(folder), "u-1")
+    assert compared is not None
+    summary = {"description": "Why?", "best": None, "notes": [f"note {k} " + "x" * 200 for k in range(60)]}
+    text = describe(summary, compared)
+    assert len(text) < MOST_OF_A_DESCRIPTION + 100
+    assert text.startswith("Why?")
+    assert text.rstrip().endswith("`report.html` among the artifacts.")
+
+
+def test_a_sweep_without_a_table_has_no_comparison(tmp_path: Path) -> None:
+    spec = spec_of(
+        "name: s\nrun: {recipe: digits}\nspace: {distillation.alpha: {uniform: [1, 4]}}\nsearch: {trials: 2}\n"
+    )
+    conductor = conductor_of(spec, tmp_path)
+    task = conductor.next()
+    assert task is not None
+    conductor.started(task.key)
+    conductor.ended(task.key, outcome_of(task))
+    assert final_comparison(spec, conductor.state, place(tmp_path), "u") is None
