@@ -233,7 +233,7 @@ def test_thinning_keeps_the_ends(count: int, most: int) -> None:
     assert count == 0 or (chosen[0], chosen[-1]) == (0, count - 1)
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(st.text(max_size=80), st.floats(20, 300))
 def test_a_fitted_text_fits(text: str, width: float) -> None:
     assert width_of(fitted(text, width, 12), 12) <= max(width, 12)
@@ -255,7 +255,7 @@ def test_hostile_names_are_text() -> None:
 finite = st.floats(-1e6, 1e6).map(lambda x: round(x, 6))
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(finite, st.none() | st.tuples(finite, finite).map(lambda e: (min(e), max(e)))), max_size=12))
 def test_any_rows_can_be_drawn(values: list[tuple[float, tuple[float, float] | None]]) -> None:
     rows = [Row(str(i), "loss", mean=mean, interval=ends, is_baseline=i == 0) for i, (mean, ends) in enumerate(values)]
@@ -263,7 +263,7 @@ def test_any_rows_can_be_drawn(values: list[tuple[float, tuple[float, float] | N
     assert low < high
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.floats(1e-6, 1e6), finite), max_size=12), st.booleans())
 def test_any_trials_can_be_drawn(values: list[tuple[float, float]], log: bool) -> None:
     group = ResponseGroup("a", tuple(ResponsePoint(x, y) for x, y in values))

@@ -82,7 +82,9 @@ def search_pictures(report: Report, looks: Looks) -> list[Picture]:
     if coordinates is None or not coordinates.lines:
         return []
     best = len(plots.best_tenth(coordinates))
-    note = _drawn(FAINT + best, len(coordinates.lines))
+    absent = any(value is None for line in coordinates.lines for value in line.values)
+    note = "–: a trial that has no such parameter. " if absent else ""
+    note = (note + _drawn(FAINT + best, len(coordinates.lines))).strip()
     figure = plots.parallel_coordinates(coordinates, looks)
     return [_picture("Parallel coordinates", figure, behind.coordinates_table(coordinates), note)]
 

@@ -128,7 +128,7 @@ class _Scale:
         clear(axes, SIDE - 14, y - 20, width_of(name, LABEL) + 4)
         axes.add_line(Line2D([self.left, self.right], [y, y], color=light("frame"), linewidth=1.4, zorder=0.5))
         if self.has_absent:
-            write(figure, ABSENT, top + y + 14, "none", size=TICK, role="muted", ha="center")
+            write(figure, ABSENT, top + y + 15, shown(None), size=TICK, role="muted", ha="center")
         room = (self.right - self.left) / max(1, len(self.axis.categories)) - 6
         for value, label in self.ticks():
             x = self.place(value)
