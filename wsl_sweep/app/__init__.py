@@ -1,5 +1,7 @@
 """What the commands do, as functions that a notebook can call too."""
 
+from wsl_sweep.app.export_formats import load_exported
+from wsl_sweep.app.exporting import Exported, export_student
 from wsl_sweep.app.folders import find_logs, list_sweeps, open_sweep, sweep_trials
 from wsl_sweep.app.options import Finished, RunOptions
 from wsl_sweep.app.planning import Outlook, outlook
@@ -11,16 +13,19 @@ from wsl_sweep.app.teaching import banks, prune
 from wsl_sweep.app.upkeep import clean_sweep, stop_sweep
 
 __all__ = [
+    "Exported",
     "Finished",
     "Outlook",
     "RunOptions",
     "banks",
     "clean_sweep",
+    "export_student",
     "extend_sweep",
     "find_logs",
     "import_teacher",
     "list_sweeps",
     "list_teachers",
+    "load_exported",
     "open_sweep",
     "outlook",
     "prune",
