@@ -22,6 +22,7 @@ import torch
 from safetensors.numpy import load_file
 
 from tests.conftest import REPO, Workplace, end_session
+from wsl_sweep.app.results import best_student
 from wsl_sweep.data import load
 from wsl_sweep.sweep.ledger import Ledger
 
@@ -198,6 +199,23 @@ def test_the_best_student_is_a_model_that_loads_and_predicts(alpha: Done) -> Non
     validation = load(winner["config"]["dataset"]).validation
     pictures = validation.views.plain(torch.arange(len(validation))).numpy()
     assert np.allclose(model.predict(pictures), kept["logits"], atol=1e-4)
+
+
+def test_the_best_student_is_taken_away_with_a_card(alpha: Done) -> None:
+    output = alpha.workplace.run("export", "alpha", "--best", "--to", "taken")
+    assert "model.safetensors" in output
+    best = best_student(alpha.summary)
+    assert best is not None
+    student = alpha.workplace.folder / "runs" / "alpha" / "trials" / best["trial_id"] / "student.safetensors"
+    ours, theirs = load_file(student), load_file(alpha.workplace.folder / "taken" / "model.safetensors")
+    assert ours.keys() == theirs.keys()
+    assert all((ours[name] == theirs[name]).all() for name in ours)
+    card = (alpha.workplace.folder / "taken" / "README.md").read_text()
+    plan = json.loads((alpha.workplace.folder / "runs" / "alpha" / "plan.json").read_text())
+    row = next(row for row in alpha.summary["confirmed"] if row["variant"] == "tuned")
+    assert f"`{best['trial_id']}`" in card
+    assert f"`{plan['git_commit']}`" in card
+    assert f"test/accuracy {row['mean']:.4f} in the mean over n = 3 seeds" in card
 
 
 def test_only_students_worth_keeping_stay(alpha: Done) -> None:

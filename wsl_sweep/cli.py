@@ -183,6 +183,34 @@ def sync(
 
 
 @app.command()
+def export(
+    name: Annotated[str, typer.Argument(help="A sweep, finished or not.", show_default=False)],
+    best: Annotated[bool, typer.Option("--best", help="Its best student.")] = False,
+    trial: Annotated[
+        str | None, typer.Option(help="The student of this trial: its id, or how it begins.", show_default=False)
+    ] = None,
+    format: Annotated[str, typer.Option(help="safetensors, onnx or torch-export.")] = "safetensors",
+    to: Annotated[
+        str | None, typer.Option(help="A new folder.  [default: NAME-TRIAL-FORMAT]", show_default=False)
+    ] = None,
+    storage: Storage = None,
+) -> None:
+    """Take a trained student away, with a card that says what it is; it is loaded back and compared.
+
+    Example: wsl-sweep export alpha --best --format onnx
+    """
+    from wsl_sweep.app import export_student
+    from wsl_sweep.show import size
+
+    if best == (trial is not None):
+        raise WslSweepError(f"say which student: either --best, or --trial ID (wsl-sweep status {name} lists them)")
+    exported = export_student(name, trial=trial, format=format, to=to, storage=storage)
+    print(f"{exported.folder}:")
+    for file in exported.files:
+        print(f"  {file}  {size((exported.folder / file).stat().st_size)}")
+
+
+@app.command()
 def plan(
     file: File,
     sets: Sets = None,

@@ -18,7 +18,7 @@ import pytest
 import torch
 from torchvision.datasets import CIFAR10, CIFAR100
 
-from wsl_sweep.data import available, cifar, load, prepare
+from wsl_sweep.data import available, cifar, class_names, load, prepare
 from wsl_sweep.data.cifar import cifar_root, load_cifar
 from wsl_sweep.data.dataset import load_test
 from wsl_sweep.errors import WslSweepError
@@ -163,6 +163,17 @@ def test_pictures_labels_and_the_official_test_part_arrive_exactly(published: Pu
     assert raw.test.tolist() == list(range(TRAIN, TRAIN + TEST))
     assert (raw.num_classes, raw.scale, raw.notes) == (int(published.name.removeprefix("cifar")), 255.0, ())
     assert network.timeouts == []
+
+
+def test_classes_have_the_names_that_the_archive_gives_them(published: Published) -> None:
+    section = config(published.name, published.root)
+    classes = int(published.name.removeprefix("cifar"))
+    assert class_names(section) == tuple(f"class {label}" for label in range(classes))
+    load_cifar(published.name, str(published.root))  # whose pictures are kept from now on
+    assert class_names(section) == tuple(f"class {label}" for label in range(classes))
+    (published.folder / published.batches[-1]).unlink()
+    with pytest.raises(WslSweepError, match=f"{published.name} in .*: Dataset not found or corrupted"):
+        class_names(section)
 
 
 def test_the_digest_is_of_pictures_and_labels(published: Published) -> None:

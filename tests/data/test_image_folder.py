@@ -374,6 +374,7 @@ def test_a_class_whose_pictures_are_all_broken_is_left_out_and_told(root: Path) 
     assert raw.labels.tolist() == [0, 0, 1, 1]
     assert (channels_last(raw.images[2]) == made["c/00.png"]).all()
     assert any("no picture of class b can be read; the class is left out" in note for note in raw.notes)
+    assert raw.class_names == ("a", "c")
     assert any("b/1.png" in note for note in raw.notes)
 
 
@@ -470,7 +471,7 @@ def test_a_cache_that_was_cut_short_is_made_again(root: Path, own_cache: Path) -
     assert torch.equal(load_image_folder(str(root), 8).images, first.images)
 
 
-@pytest.mark.parametrize("fact", ["classes", "broken", "notes", "digest"])
+@pytest.mark.parametrize("fact", ["class_names", "broken", "notes", "digest"])
 def test_a_cache_with_a_fact_too_few_is_made_again(fact: str, root: Path, own_cache: Path) -> None:
     fill(root)
     first = load_image_folder(str(root), 8)

@@ -2,6 +2,8 @@
 
 from wsl_sweep.app.comparing import compare_sweeps, sweep_records
 from wsl_sweep.app.examples import SoftLabels, soft_labels
+from wsl_sweep.app.export_formats import load_exported
+from wsl_sweep.app.exporting import Exported, export_student
 from wsl_sweep.app.folders import find_logs, list_sweeps, open_sweep, sweep_trials
 from wsl_sweep.app.options import Finished, RunOptions
 from wsl_sweep.app.planning import Outlook, outlook
@@ -14,6 +16,7 @@ from wsl_sweep.app.teaching import banks, prune
 from wsl_sweep.app.upkeep import clean_sweep, stop_sweep
 
 __all__ = [
+    "Exported",
     "Finished",
     "Outlook",
     "RunOptions",
@@ -21,11 +24,13 @@ __all__ = [
     "banks",
     "clean_sweep",
     "compare_sweeps",
+    "export_student",
     "extend_sweep",
     "find_logs",
     "import_teacher",
     "list_sweeps",
     "list_teachers",
+    "load_exported",
     "open_sweep",
     "outlook",
     "prune",

@@ -115,8 +115,12 @@ def notes_on_teacher(config: Mapping[str, Any]) -> list[str]:
     name = f"teacher {card['teacher_id']} ({card.get('origin', 'trained here')})"
     if card["seen_validation"]:
         return [f"{name} has seen the validation part: {flatters}"]
-    split = ("name", "content", "validation_fraction")
-    own, trained = data_identity(config["dataset"]), card["identity"].get("dataset", {})
-    if any(own.get(key) != trained.get(key) for key in split):
+    if of_another_split(card, config["dataset"]):
         return [f"{name} was trained on another split of the data; if it has seen the validation part, {flatters}"]
     return []
+
+
+def of_another_split(card: Mapping[str, Any], dataset: Mapping[str, Any]) -> bool:
+    """Whether a teacher was trained on other data, or on another split of them, so that it may have seen anything."""
+    own, trained = data_identity(dataset), card["identity"].get("dataset", {})
+    return any(own.get(key) != trained.get(key) for key in ("name", "content", "validation_fraction"))

@@ -40,6 +40,8 @@ def run_sweep(path: Path, command_line: CommandLine = CommandLine(), options: Ru
             has been started then.
         SweepError: no trial finished.
     """
+    from wsl_sweep.tracking.settings import git_commit
+
     address = options.address or os.environ.get("RAY_ADDRESS")
     tracked = options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
     if address and (options.storage is None or not tracked):
@@ -76,6 +78,7 @@ def run_sweep(path: Path, command_line: CommandLine = CommandLine(), options: Ru
             "precision": measured,
             "bank": bank_settings(spec, world, options.bank),
             "versions": versions(),
+            "git_commit": git_commit(Path.cwd()),
             "host": socket.gethostname(),
         }
         try:

@@ -108,7 +108,7 @@ def make_writer(spec: Spec, plan: Mapping[str, Any], options: RunOptions, device
         "name": spec.name,
         "uuid": plan["uuid"],
         "description": spec.description,
-        "git_commit": git_commit(Path.cwd()),
+        "git_commit": plan.get("git_commit") or git_commit(Path.cwd()),
         "device": device_kind,
         "declared": _declared(spec),
     }

@@ -75,6 +75,17 @@ def load_cifar(name: str, root: str | None = None) -> RawData:
     return _raw(name, images, labels, len(train.classes), len(train.data), digest.hexdigest())
 
 
+def cifar_names(name: str, root: str | None = None) -> tuple[str, ...]:
+    """The names of the classes, in the order of the labels. Raises WslSweepError: the data are absent or damaged."""
+    from torchvision.datasets import CIFAR10, CIFAR100
+
+    kind: Any = {"cifar10": CIFAR10, "cifar100": CIFAR100}[name]
+    try:
+        return tuple(kind(str(cifar_root(root)), train=False, download=False).classes)
+    except RuntimeError as error:
+        raise WslSweepError(f"{name} in {cifar_root(root)}: {str(error).strip().splitlines()[0]}") from error
+
+
 def _raw(name: str, images: Tensor, labels: Tensor, classes: int, train: int, digest: str) -> RawData:
     mean, std = (torch.tensor(values) for values in STATISTICS[name]) if name in STATISTICS else (None, None)
     return RawData(

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from wsl_sweep.data.cifar import cifar_there, load_cifar
+from wsl_sweep.data.cifar import cifar_names, cifar_there, load_cifar
 from wsl_sweep.data.digits import load_digits
 from wsl_sweep.data.raw import Progress, RawData
 from wsl_sweep.data.statistics import mean_and_std
@@ -128,6 +128,13 @@ def shape(config: Mapping[str, Any]) -> tuple[int, int]:
     """Classes and channels of a data set."""
     raw = _raw_of(config)
     return raw.num_classes, int(raw.images.shape[1])
+
+
+def class_names(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """The names of a data set's classes, in the order of the labels: of a folder of pictures those of its folders."""
+    if config["name"] in ("cifar10", "cifar100"):
+        return cifar_names(config["name"], config.get("root"))
+    return _raw_of(config).class_names
 
 
 def forget() -> None:

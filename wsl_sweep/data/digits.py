@@ -39,4 +39,5 @@ def load_digits() -> RawData:
         scale=LARGEST,
         mean=torch.tensor([0.305], dtype=torch.float32),
         std=torch.tensor([0.376], dtype=torch.float32),
+        class_names=tuple(map(str, range(10))),
     )

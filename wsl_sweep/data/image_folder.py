@@ -84,16 +84,17 @@ def _read(folder: Path, listing: Listing) -> RawData | None:
         lost = [
             f"{listing.root}: no picture of class {name} can be read; the class is left out" for name in facts["lost"]
         ]
-        digest, classes = str(facts["digest"]), int(facts["classes"])
+        digest, names = str(facts["digest"]), tuple(map(str, facts["class_names"]))
     except (OSError, ValueError, KeyError, TypeError, SafetensorError):
         return None
     return RawData(
         images=images,
         labels=labels,
-        num_classes=classes,
+        num_classes=len(names),
         digest=digest,
         test=test.nonzero().squeeze(1) if bool(test.any()) else None,
         notes=(*listing.notes, *_broken_notes(listing.root, broken), *lost),
+        class_names=names,
     )
 
 
@@ -142,7 +143,6 @@ def _decode(listing: Listing, size: int, folder: Path, progress: Progress) -> No
     facts = {
         "root": str(listing.root),
         "size": size,
-        "classes": len(filled),
         "class_names": [listing.classes[label] for label in filled],
         "broken": broken,
         "lost": [name for label, name in enumerate(listing.classes) if label not in filled],

@@ -26,6 +26,7 @@ class RawData:
         test_fraction: see there.
         digest: SHA-256 of pictures and labels.
         notes: what the user should know: pictures left out, …
+        class_names: in the order of the labels; empty where they are not told here.
     """
 
     images: Tensor
@@ -38,3 +39,4 @@ class RawData:
     test: Tensor | None = None
     test_fraction: float = 0.2
     notes: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()

@@ -1,0 +1,245 @@
+"""What the card of an exported student is made of: plain data, gathered from a sweep's folder."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wsl_sweep.app.driving import TEACHERS
+from wsl_sweep.app.preparing import of_another_split
+from wsl_sweep.spec.catalogue import is_library_model
+from wsl_sweep.spec.identity import teacher_identity
+from wsl_sweep.storage import Place
+from wsl_sweep.sweep.ledger import TrialState
+from wsl_sweep.user_code import is_import_name
+
+if TYPE_CHECKING:
+    from wsl_sweep.data import VisionData
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What a student's pictures are.
+
+    Attributes:
+        channels: of a picture.
+        height: in pixels.
+        width: in pixels.
+        scale: what a picture's largest value is; it is divided by that first.
+        mean: by channel, subtracted then.
+        std: by channel, what it is divided by at last.
+        classes: number of them.
+        names: of the classes, or nothing.
+        train: how many pictures the student was trained on.
+        validation: how many there are in the validation part.
+        views: forms of each picture that may be seen in training.
+    """
+
+    channels: int
+    height: int
+    width: int
+    scale: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    classes: int
+    names: tuple[str, ...]
+    train: int
+    validation: int
+    views: int
+
+    @property
+    def shape(self) -> str:
+        """Of a batch, in words."""
+        return f"(N, {self.channels}, {self.height}, {self.width})"
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """Whom a student learned from.
+
+    Attributes:
+        teacher_id: of the store.
+        model: its name.
+        accuracy: on the validation part; None: not known here.
+        seen_validation: whether it was trained on the validation part; None: not known.
+        origin: ``trained here``, or where it came from.
+    """
+
+    teacher_id: str
+    model: str
+    accuracy: float | None
+    seen_validation: bool | None
+    origin: str
+
+
+@dataclass(frozen=True)
+class Compared:
+    """How near what was written is to the student.
+
+    Attributes:
+        pictures: how many were looked at.
+        difference: the largest of a logit.
+        scale: the largest logit.
+    """
+
+    pictures: int
+    difference: float
+    scale: float
+
+
+@dataclass(frozen=True)
+class Card:
+    """All that a card says.
+
+    Attributes:
+        sweep: its name.
+        plan: as in ``plan.json``.
+        status: of the sweep.
+        description: the question that it answers.
+        trial: as in the summary's ``trials``.
+        threads: torch's, of the trial.
+        rows: of the summary's ``confirmed``, those that the trial stands in.
+        chosen_by: the metric by which it is the sweep's best student, or None.
+        pictures: see there.
+        teacher: see there; None: it was trained without.
+        parameters: how many it has.
+        own_module: the module of a user's own model, or None.
+        format: one of ``export_formats.FORMATS``.
+        compared: see there.
+        versions: of the libraries that wrote the files.
+        remarks: what else the reader should know.
+    """
+
+    sweep: str
+    plan: Mapping[str, Any]
+    status: str
+    description: str
+    trial: Mapping[str, Any]
+    threads: int
+    rows: Sequence[Mapping[str, Any]]
+    chosen_by: str | None
+    pictures: Pictures
+    teacher: Teacher | None
+    parameters: int
+    own_module: str | None
+    format: str
+    compared: Compared
+    versions: Mapping[str, str]
+    remarks: Sequence[str] = ()
+
+    @property
+    def model(self) -> str:
+        """The student's name."""
+        return str(self.trial["config"]["student"]["model"])
+
+    @property
+    def dataset(self) -> Mapping[str, Any]:
+        """The resolved ``dataset`` section."""
+        found: Mapping[str, Any] = self.trial["config"]["dataset"]
+        return found
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """Of this very student: the test part's first, then the validation part's."""
+        order = {"test": 0, "validation": 1}
+        found: Mapping[str, float] = self.trial["metrics"]
+        return {name: found[name] for name in sorted(found, key=lambda name: order.get(name.partition("/")[0], 2))}
+
+    @property
+    def title(self) -> str:
+        """In a line."""
+        how = f"distilled from {self.teacher.model}" if self.teacher else "trained without a teacher"
+        return f"{self.model} on {self.dataset['name']}, {how}"
+
+
+def pictures_of(one: TrialState, data: VisionData) -> Pictures:
+    """What the pictures of a trial are."""
+    from wsl_sweep.data import class_names
+
+    facts, train = data.validation.views.facts(), data.train
+    channels, height, width = facts["shape"]
+    return Pictures(
+        channels=channels,
+        height=height,
+        width=width,
+        scale=float(facts["scale"]),
+        mean=_short(facts["mean"]),
+        std=_short(facts["std"]),
+        classes=data.num_classes,
+        names=class_names(one.trial.config["dataset"]),
+        train=len(train),
+        validation=len(data.validation),
+        views=train.views.count if train.fixed_views is None else int(train.fixed_views.shape[1]),
+    )
+
+
+def _short(values: Sequence[float]) -> tuple[float, ...]:
+    """As few digits as give the same float32."""
+    import numpy as np
+
+    return tuple(float(str(np.float32(value))) for value in values)
+
+
+def teacher_of(one: TrialState, folder: Place) -> Teacher | None:
+    """Whom a student of the sweep in ``folder`` learned from; told only of the very weights that it learned from."""
+    trial = one.trial
+    named = teacher_identity(trial.config, trial.part, trial.threads)
+    if named is None:
+        return None
+    config = trial.config["teacher"]
+    brought = config.get("checkpoint") is not None
+    seen = None if brought else trial.part != "train"
+    card = _teacher_card(named[0], config.get("checkpoint"), folder)
+    if card.get("sha256") != (one.facts.get("fingerprint") or {}).get("teacher"):
+        card = {}
+    if brought and card:
+        unknown = not card["seen_validation"] and of_another_split(card, trial.config["dataset"])
+        seen = None if unknown else bool(card["seen_validation"])
+    return Teacher(
+        teacher_id=str(card.get("teacher_id", named[0])),
+        model=str(config["model"]),
+        accuracy=card.get("metrics", {}).get("validation/accuracy"),
+        seen_validation=seen,
+        origin=str(card.get("origin", "brought in from a file" if brought else "trained by wsl-sweep")),
+    )
+
+
+def _teacher_card(teacher_id: str, checkpoint: str | None, folder: Place) -> Mapping[str, Any]:
+    """Of this machine's store, or of what the nodes of a cluster share; empty where there is none."""
+    from wsl_sweep.training import TeacherStore
+
+    if checkpoint is not None:
+        return TeacherStore().card_of_file(Path(checkpoint)) or {}
+    card: Any = TeacherStore().card(teacher_id)
+    if card is None:
+        with contextlib.suppress(OSError, ValueError):
+            card = (folder.parent / TEACHERS / teacher_id / "card.json").read_json()
+    return card if isinstance(card, dict) else {}
+
+
+def own_module(model: str) -> str | None:
+    """The module of a user's own model; None for ours and the libraries'."""
+    return model.partition(":")[0] if is_import_name(model) and not is_library_model(model) else None
+
+
+def remarks_on(one: TrialState, confirmed: bool) -> list[str]:
+    """What the reader of a card should know besides.
+
+    Args:
+        one: the trial.
+        confirmed: whether its student was seen to say what it said when its training ended.
+    """
+    from wsl_sweep.training.fingerprint import own_code
+
+    made = one.facts.get("fingerprint") or {}
+    remarks = []
+    if not made:
+        remarks.append("With which code, data and device it was trained was not recorded.")
+    if made.get("own") is not None and made["own"] != own_code(one.trial.config):
+        remarks.append("The user's own code that it was trained with is not the one that it was exported with.")
+    if not confirmed:
+        remarks.append("Whether it says what it said when its training ended could not be seen: that was not kept.")
+    return remarks
