@@ -1,6 +1,6 @@
 """What the commands do, as functions that a notebook can call too."""
 
-from wsl_sweep.app.comparing import compare_sweeps, sweep_records
+from wsl_sweep.app.comparing import compare_sweeps, paper_table, sweep_records
 from wsl_sweep.app.folders import find_logs, list_sweeps, open_sweep, sweep_trials
 from wsl_sweep.app.options import Finished, RunOptions
 from wsl_sweep.app.planning import Outlook, outlook
@@ -25,6 +25,7 @@ __all__ = [
     "list_teachers",
     "open_sweep",
     "outlook",
+    "paper_table",
     "prune",
     "resume_sweep",
     "run_sweep",
