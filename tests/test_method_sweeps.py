@@ -192,6 +192,6 @@ def test_an_ablation_on_real_pictures_runs_from_the_command_line(new_workplace: 
     arguments += ["--set", "teacher.schedule.milestones=[]"]
     workplace.run("run", file, *arguments, timeout=900)
     summary = workplace.summary("tab2_masking")
-    assert len(summary["trials"]) == 5
+    assert len(summary["trials"]) == 7
     assert {trial["status"] for trial in summary["trials"]} == {"finished"}
     assert all(trial["metrics"]["test/accuracy"] > 0.15 for trial in summary["trials"])  # of ten classes

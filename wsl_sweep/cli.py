@@ -56,6 +56,10 @@ Address = Annotated[
 AsBegun = Annotated[bool, typer.Option("--as-begun", help="Go on as it began, although its file has changed.")]
 Insecure = Annotated[bool, typer.Option("--insecure", help="Join a cluster that has no token.")]
 Bank = Annotated[bool, typer.Option("--bank/--no-bank", help="Keep what teachers say of each view, or compute it.")]
+FromMlflow = Annotated[
+    str | None, typer.Option("--from-mlflow", metavar="URI", help="Read a tracking server in place of a storage.")
+]
+Shape = Annotated[str, typer.Option("--format", help="terminal, markdown, latex, csv or json.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -504,12 +508,8 @@ def compare(
         list[str] | None, typer.Option("--where", metavar="PATH=VALUE", help="Only such trials; may be repeated.")
     ] = None,
     storage: Storage = None,
-    from_mlflow: Annotated[
-        str | None, typer.Option(metavar="URI", help="Read a tracking server in place of a storage.")
-    ] = None,
-    shape: Annotated[
-        str, typer.Option("--format", help="terminal, markdown, latex, csv or json.", show_default=False)
-    ] = "terminal",
+    from_mlflow: FromMlflow = None,
+    shape: Shape = "terminal",
 ) -> None:
     """Compare variants over one or several sweeps: means, intervals, paired tests and a verdict.
 
@@ -546,6 +546,31 @@ def report(
     from wsl_sweep.app import report_sweep
 
     print(report_sweep(name, storage=storage, to=to))
+
+
+@app.command()
+def paper(
+    number: Annotated[int, typer.Argument(metavar="TABLE", help="1, 2, 3, 5, 6, 7, 8, 9 or 10.", show_default=False)],
+    name: Annotated[str, typer.Argument(help="A sweep.", show_default=False)],
+    metric: Annotated[str, typer.Option(help="Whose values.")] = "test/accuracy",
+    storage: Storage = None,
+    from_mlflow: FromMlflow = None,
+    shape: Shape = "terminal",
+) -> None:
+    """Set a sweep out as a table of the paper, with published figures beside ours where there are any.
+
+    Example: wsl-sweep paper 7 tab7_rs_dropping --format latex
+    """
+    from wsl_sweep.analysis.paper import FORMATS
+    from wsl_sweep.app import paper_table
+    from wsl_sweep.show import show_paper
+
+    _check_format(shape, FORMATS)
+    table = paper_table(number, name, metric=metric, storage=storage, from_mlflow=from_mlflow)
+    if shape == "terminal":
+        show_paper(table)
+    else:
+        print(FORMATS[shape](table), end="")
 
 
 def _check_format(shape: str, formats: Iterable[str]) -> None:

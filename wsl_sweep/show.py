@@ -12,6 +12,8 @@ from rich.table import Table
 
 from wsl_sweep.analysis.comparison import Compared
 from wsl_sweep.analysis.formats import comparison_table, footnotes, row_table
+from wsl_sweep.analysis.paper import PaperTable
+from wsl_sweep.analysis.paper.formats import below, grid, title
 from wsl_sweep.app import Finished, Outlook
 from wsl_sweep.app.options import with_storage
 from wsl_sweep.app.recipes import RecipeRow
@@ -177,6 +179,28 @@ def show_compared(compared: Compared) -> None:
             console.print()
     for note in footnotes(compared):
         console.print(note, markup=False)
+
+
+def show_paper(table: PaperTable) -> None:
+    """A sweep as a table of the paper, its footnotes and notes."""
+    console = wide_console()
+    console.print(title(table), markup=False)
+    head, parts = grid(table)
+    shown = Table(*(escape(_marked(cell)) for cell in head), box=None, header_style="dim")
+    for part, lines in parts:
+        if part:
+            shown.add_row(escape(part), style="bold")
+        for line in lines:
+            shown.add_row(*(escape(_marked(cell)) for cell in line))
+    console.print(shown)
+    console.print()
+    for letter, note in below(table):
+        console.print(_marked(("", (letter,))) + " " + note if letter else note, markup=False)
+
+
+def _marked(cell: tuple[str, tuple[str, ...]]) -> str:
+    text, marks = cell
+    return f"{text} [{','.join(marks)}]".lstrip() if marks else text
 
 
 def show_finished(finished: Finished) -> None:

@@ -91,7 +91,7 @@ def compare(
     """
     declared = sweeps[0].compare
     metric = metric or declared.metric
-    _check_metric(metric, sweeps)
+    check_metric(metric, sweeps)
     mode = natural_mode(metric)
     if margin is None:
         margin = declared.margin
@@ -116,7 +116,8 @@ def compare(
     )
 
 
-def _check_metric(metric: str, sweeps: Sequence[SweepRecords]) -> None:
+def check_metric(metric: str, sweeps: Sequence[SweepRecords]) -> None:
+    """Raises WslSweepError: no trial of the sweeps, nor any other, has such a metric."""
     known = {*METRICS, *TEST_METRICS, *(name for sweep in sweeps for one in sweep.records for name in one.metrics)}
     if metric not in known:
         raise WslSweepError(f'no metric is called "{metric}"; {did_you_mean(metric, sorted(known))}')

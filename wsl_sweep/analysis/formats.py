@@ -128,7 +128,8 @@ def _markdown_line(cells: Sequence[str]) -> str:
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "α": r"$\alpha$", "τ": r"$\tau$", "†": r"$\dagger$",
-    "−": r"$-$", "±": r"$\pm$", "→": r"$\rightarrow$", "<": r"\textless{}", ">": r"\textgreater{}", "…": r"\dots{}",
+    "ε": r"$\varepsilon$", "−": r"$-$", "±": r"$\pm$", "→": r"$\rightarrow$", "<": r"\textless{}",
+    ">": r"\textgreater{}", "…": r"\dots{}",
 }  # fmt: skip
 _SPECIAL = re.compile("|".join(map(re.escape, _LATEX)))
 

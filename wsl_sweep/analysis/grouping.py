@@ -91,18 +91,18 @@ def rows_of(
     for record, standing in entries:
         groups.setdefault(_key(record, standing, by), []).append((record, standing))
     parts = [part for group in groups.values() for part in _apart(group, bool(by))]
-    rows = [_row(part, sweeps, metric, by) for part in parts]
+    rows = [row_of(part, sweeps, metric, by) for part in parts]
     if not by:
         rows = _by_what_differs(rows)
     paths = [path for path in by if path != "variant"]  # variants stay in the order of the file
-    rows.sort(key=lambda row: [_natural(str(row.settings[path])) for path in paths])
+    rows.sort(key=lambda row: [natural(str(row.settings[path])) for path in paths])
     return _labelled_apart(rows)
 
 
 def _selected(sweeps: Sequence[SweepRecords], where: Sequence[str]) -> Iterator[Entry]:
     conditions = [_condition(text) for text in where]
     staged = any(path == "stage" for path, _ in conditions)
-    entries = [entry for sweep in sweeps for entry in (_all_entries(sweep) if staged else _final_entries(sweep))]
+    entries = [entry for sweep in sweeps for entry in (_all_entries(sweep) if staged else final_entries(sweep))]
     _check_paths([path for path, _ in conditions], entries)
     found, seen = [], set()
     for record, standing in entries:
@@ -127,12 +127,13 @@ def _nothing(
         )
     known = []
     for path, _ in conditions:
-        values = sorted({_value(record, standing, path) for record, standing in entries}, key=_natural)
+        values = sorted({_value(record, standing, path) for record, standing in entries}, key=natural)
         known.append(f"{path} is one of {', '.join(values[:12])}{', …' if len(values) > 12 else ''}")
     return f"{names}: no trial with {' and '.join(where)}; {'; '.join(known)}"
 
 
-def _final_entries(sweep: SweepRecords) -> list[Entry]:
+def final_entries(sweep: SweepRecords) -> list[Entry]:
+    """The trials of a sweep's final table with their places in it, in its order; empty before a search has one."""
     entries = [(record, standing) for record in sweep.records for standing in record.standings]
     if not entries and all(record.stage == "ablation" for record in sweep.records):
         return _all_entries(sweep)  # not at its end yet: its rows are known all the same
@@ -192,7 +193,15 @@ def _apart(group: list[Entry], mixes: bool) -> list[list[Entry]]:
     return list(by_sweep.values())
 
 
-def _row(entries: list[Entry], sweeps: Sequence[SweepRecords], metric: str, by: Sequence[str]) -> Row:
+def row_of(entries: Sequence[Entry], sweeps: Sequence[SweepRecords], metric: str, by: Sequence[str] = ()) -> Row:
+    """The row that trials make together; see ``rows_of``.
+
+    Args:
+        entries: of the row; at least one.
+        sweeps: that they are of.
+        metric: whose values.
+        by: what tells rows apart; by default variant and settings.
+    """
     by_seed: dict[int, dict[str, Record]] = {}
     for record, _ in entries:
         by_seed.setdefault(record.seed, {})[record.configuration] = record
@@ -276,7 +285,7 @@ def _labelled_apart(rows: list[Row]) -> list[Row]:
     return apart
 
 
-def _natural(text: str) -> tuple[int, float, str]:
+def natural(text: str) -> tuple[int, float, str]:
     """Sorts numbers as numbers, before words."""
     try:
         return (0, float(text), "")

@@ -1,6 +1,6 @@
 """What the commands do, as functions that a notebook can call too."""
 
-from wsl_sweep.app.comparing import compare_sweeps, sweep_records
+from wsl_sweep.app.comparing import compare_sweeps, paper_table, sweep_records
 from wsl_sweep.app.examples import SoftLabels, soft_labels
 from wsl_sweep.app.export_formats import load_exported
 from wsl_sweep.app.exporting import Exported, export_student
@@ -33,6 +33,7 @@ __all__ = [
     "load_exported",
     "open_sweep",
     "outlook",
+    "paper_table",
     "prune",
     "report_sweep",
     "resume_sweep",

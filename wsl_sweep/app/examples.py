@@ -6,11 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from wsl_sweep.app.folders import find_sweep, open_sweep, read_plan, state_of
-from wsl_sweep.app.results import best_student
+from wsl_sweep.app.students import choose_trial, data_of, read_sweep, student_of
 from wsl_sweep.errors import WslSweepError
-from wsl_sweep.sweep.ledger import TrialState
-from wsl_sweep.user_code import search_in
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,23 +54,21 @@ def soft_labels(
     Raises:
         WslSweepError: there is no such sweep, trial, student or teacher.
     """
-    from wsl_sweep.data import load
     from wsl_sweep.distill import regularization_sample_mask, soft_label_weights
     from wsl_sweep.models import build
     from wsl_sweep.training import FrozenTeacher, Job, TeacherStore, train_teacher
     from wsl_sweep.training.loop import predict
-    from wsl_sweep.training.trial import load_student
 
-    folder = find_sweep(storage, name)
-    search_in(read_plan(folder).get("import_folders", ()))
-    known = _trial(name, trial, storage).trial
+    sweep = read_sweep(name, storage)
+    one = choose_trial(sweep, trial)
+    known = one.trial
     job = Job(dict(known.config), known.part, known.threads)  # type: ignore[arg-type]
     named = job.teacher()
     if named is None:
         raise WslSweepError(f"{known.trial_id} has no teacher; name a trial of a distillation")
-    data = load(job.config["dataset"], job.part)
+    data = data_of(one)
     examples = data.train if part == "train" else data.validation
-    student = load_student(job, folder / "trials" / known.trial_id, data.num_classes, data.in_channels)
+    student, _ = student_of(sweep, one, data)
     store, config = TeacherStore(), job.config["teacher"]
     train_teacher(job, store)
     weights = Path(config["checkpoint"]) if config.get("checkpoint") else store.weights(named[0])
@@ -92,25 +87,6 @@ def soft_labels(
         weights=soft_label_weights(student_logits, teacher_logits, examples.labels),
         regularization=regularization_sample_mask(student_logits, teacher_logits, examples.labels, temperature),
     )
-
-
-def _trial(name: str, trial: str | None, storage: str | None) -> TrialState:
-    """The trial that is meant."""
-    from wsl_sweep.analysis.summary import build_summary
-
-    folder = find_sweep(storage, name)
-    spec, plan = open_sweep(folder)
-    state = state_of(folder)
-    if trial is None:
-        best = best_student(build_summary(spec, state, uuid=plan["uuid"]))
-        if best is None:
-            raise WslSweepError(f"{name} has no finished trial")
-        return state.trials[best["trial_id"]]
-    found = [one for trial_id, one in state.trials.items() if trial_id.startswith(trial)]
-    if len(found) != 1:
-        ids = ", ".join(one.trial.trial_id for one in found[:5])
-        raise WslSweepError(f"{name}: {f'several trials begin with {trial}: {ids}' if found else f'no trial {trial}'}")
-    return found[0]
 
 
 def _shown(examples: object) -> Tensor:
