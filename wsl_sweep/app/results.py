@@ -19,6 +19,7 @@ from wsl_sweep.app.reporting import REPORT, final_comparison, report_page
 from wsl_sweep.app.upkeep import clean_trials
 from wsl_sweep.errors import StorageError
 from wsl_sweep.spec.spec import Spec
+from wsl_sweep.spec.wording import short
 from wsl_sweep.storage import Place
 
 WAIT_SECONDS = 30.0
@@ -182,11 +183,12 @@ def describe(summary: Mapping[str, Any], compared: Compared | None) -> str:
     """The parent run's description in Markdown: question, verdict, table."""
     lines = [summary["description"], ""] if summary["description"] else []
     if summary["best"]:
-        settings = ", ".join(f"`{path}` = {value}" for path, value in summary["best"]["overrides"].items())
-        lines += [
-            f"Best by {summary['metric']}: {summary['best']['value']} at {settings or 'the run as it is'}",
-            "",
-        ]
+        best, settings = (
+            summary["best"],
+            ", ".join(f"`{path}` = {short(value)}" for path, value in summary["best"]["overrides"].items()),
+        )
+        value = ", ".join(map(short, best["value"] if isinstance(best["value"], list) else [best["value"]]))
+        lines += [f"Best by {summary['metric']}: {value} at {settings or 'the run as it is'}", ""]
     if compared is not None:
         lines += [*(f"**{one.verdict or 'no verdict'}**: {one.sentence}\n" for one in compared.comparisons)]
         lines += [markdown_table(compared), *(f"- {note}" for note in compared.notes)]
