@@ -290,10 +290,12 @@ def seeds_needed(difference: Difference, margin: float, alpha: float = ALPHA, po
 
 def _power(effect: float, n: int, alpha: float, groups: int = 1) -> float:
     """Of the two-sided t test, paired or of two groups of n each; ``effect`` in standard deviations."""
-    from statsmodels.stats.power import TTestIndPower, TTestPower
+    from scipy.special import nctdtr
 
-    found = TTestPower().power(effect, n, alpha) if groups == 1 else TTestIndPower().power(effect, n, alpha)
-    return 1.0 if math.isnan(found) else float(found)  # scipy's noncentral t has no number where it is 1
+    df = groups * (n - 1)
+    critical, shift = _t_quantile(1 - alpha / 2, df), effect * math.sqrt(n / groups)
+    below = float(nctdtr(df, shift, -critical))  # no number where it is next to nothing
+    return 1.0 - float(nctdtr(df, shift, critical)) + (0.0 if math.isnan(below) else below)
 
 
 def seeds_and_examples_interval(outcomes: NDArray[np.float64]) -> Interval | None:
