@@ -148,16 +148,11 @@ def _verdict(
 ) -> Verdict | None:
     if difference is None or p is None or equivalence is None:
         return None
-    if equivalence < ALPHA and not _told_by_two(difference):
+    if equivalence < ALPHA:
         return "equivalent"
-    if p < ALPHA and not _told_by_two(difference):
+    if p < ALPHA:
         return "better" if (difference.difference > 0) == question.more_is_better else "worse"
     return "inconclusive"
-
-
-def _told_by_two(difference: Difference) -> bool:
-    """Two seeds that differ by exactly the same have no spread by chance: nothing follows but where all is the same."""
-    return difference.n == 2 and difference.error == 0 and difference.difference != 0
 
 
 def _sentence(comparison: Comparison, row: Row, baseline: Row, question: Question, tested: int) -> str:
@@ -198,17 +193,17 @@ def budget_note(row: Row, baseline: Row) -> str:
 def _how(comparison: Comparison, row: Row, baseline: Row) -> str:
     difference = comparison.difference
     assert difference is not None
+    still = ", nothing varies, so p is the permutation test's" if difference.error == 0 else ""
     if difference.method == "welch":
-        return f"seeds do not match, so unpaired: Welch's test on {len(row.seeds)} and {len(baseline.seeds)} seeds"
+        counts = f"{len(row.seeds)} and {len(baseline.seeds)} seeds"
+        return f"seeds do not match, so unpaired: Welch's test on {counts}{still}"
     alone = f", {comparison.alone} without a partner left aside" if comparison.alone else ""
-    return f"{difference.n} paired seeds{alone}"
+    return f"{difference.n} paired seeds{alone}{still}"
 
 
 def _more(comparison: Comparison, margin: str, metric: str) -> str:
     difference = comparison.difference
     assert difference is not None
-    if _told_by_two(difference):
-        return "two seeds that differ by exactly the same say nothing of the spread"
     if comparison.seeds_needed is None:
         return f"no reasonable number of seeds would show a difference of {margin}"
     if comparison.seeds_needed <= difference.n:
