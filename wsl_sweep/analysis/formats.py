@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from wsl_sweep.analysis.comparison import Compared
 from wsl_sweep.analysis.grouping import Row
 from wsl_sweep.analysis.statistics import Interval
-from wsl_sweep.analysis.verdicts import Comparison, missing_text, number
+from wsl_sweep.analysis.verdicts import Comparison, missing_text, number, p_text
 from wsl_sweep.spec.wording import settings
 
 UNTUNED = "†"
@@ -85,7 +85,7 @@ def _comparison_cells(compared: Compared, one: Comparison) -> list[str]:
         one.baseline,
         number(difference.difference, compared.metric, signed=True),
         _interval(difference.interval, compared.metric, signed=True),
-        "" if one.p_holm is None else f"{one.p_holm:.2g}",
+        "" if one.p_holm is None else p_text(one.p_holm),
         "" if one.improvement is None else f"{one.improvement.probability:.2f}",
         f"{difference.n} pairs" if difference.method == "paired" else "unpaired",
         verdict,

@@ -32,7 +32,7 @@ def number(value: float, metric: str, *, signed: bool = False) -> str:
     plain = f"{value:.4f}" if metric.rsplit("/", 1)[-1] in FRACTIONS else f"{value:.4g}"
     if not signed:
         return plain
-    return plain.replace("-", "−") if value < 0 else f"+{plain}"
+    return f"+{plain.removeprefix('-')}" if value >= 0 else plain.replace("-", "−", 1)
 
 
 @dataclass(frozen=True)
@@ -157,15 +157,18 @@ def _verdict(
 
 def _sentence(comparison: Comparison, row: Row, baseline: Row, question: Question, tested: int) -> str:
     difference = comparison.difference
+    budget = f"; {budget_note(row, baseline)}" if comparison.smaller_budget else ""
     if difference is None:
         few = min((row, baseline), key=lambda one: len(one.seeds))
-        count = len(few.seeds)
-        return f"{row.label} against {baseline.label}: no verdict; {few.label} has {_seeds(count)}{_lost(few)}."
-    metric, margin = question.metric, number(question.margin, question.metric)
+        seeds = f"{_seeds(len(few.seeds))}{_lost(few)}"
+        return f"{row.label} against {baseline.label}: no verdict; {few.label} has {seeds}{budget}."
+    metric, margin = question.metric, f"{question.margin:g}"
     by = number(abs(difference.difference), metric)
     low, high = (number(end, metric, signed=True) for end in difference.interval)
+    tests = f"two one-sided tests: {_p(comparison.equivalence_p)}" if comparison.verdict == "equivalent" else ""
+    tests = tests or _p(comparison.p_holm)
     family = f", Holm over {tested}" if tested > 1 else ""
-    ground = f"95 % interval {low} to {high}, p = {_p(comparison.p_holm)}{family}, {_how(comparison, row, baseline)}"
+    ground = f"95 % interval {low} to {high}, {tests}{family}, {_how(comparison, row, baseline)}"
     match comparison.verdict:
         case "better" | "worse" as word:
             said = f"{row.label} is {word} than {baseline.label} by {by} {metric} ({ground})"
@@ -177,16 +180,15 @@ def _sentence(comparison: Comparison, row: Row, baseline: Row, question: Questio
             signed = number(difference.difference, metric, signed=True)
             said = f"{row.label} against {baseline.label} is inconclusive: {signed} {metric} ({ground})"
             said += f"; {_more(comparison, margin, metric)}"
-    if comparison.smaller_budget:
-        said += f"; {budget_note(row, baseline)}"
-    return f"{said}."
+    return f"{said}{budget}."
 
 
 def budget_note(row: Row, baseline: Row) -> str:
     """What to know where a baseline was tuned less than what it is compared with."""
-    spent = "was not tuned" if baseline.tuning_trials == 0 else f"was tuned by {baseline.tuning_trials} trials"
+    spent = f"was tuned by {_trials(baseline.tuning_trials)}" if baseline.tuning_trials else "was not tuned"
     return (
-        f"{baseline.label} {spent}, {row.label} by {row.tuning_trials} trials: part of the difference may be the tuning"
+        f"{baseline.label} {spent}, {row.label} by {_trials(row.tuning_trials)}: part of the difference may be the "
+        "tuning"
     )
 
 
@@ -222,6 +224,10 @@ def _seeds(count: int) -> str:
     return "one seed" if count == 1 else f"{count or 'no'} seeds"
 
 
+def _trials(count: int) -> str:
+    return "1 trial" if count == 1 else f"{count} trials"
+
+
 def _lost(row: Row) -> str:
     return f" ({missing_text(row)})" if row.missing else ""
 
@@ -233,4 +239,12 @@ def missing_text(row: Row) -> str:
 
 def _p(value: float | None) -> str:
     assert value is not None
-    return "below 0.0001" if value < 0.0001 else f"{value:.2g}" if value < 0.1 else f"{value:.2f}"
+    return "p < 0.0001" if value < 0.0001 else f"p = {p_text(value)}"
+
+
+def p_text(value: float) -> str:
+    """A p as a person wants to read it; one below 0.05 never reads as 0.05."""
+    if value < 0.0001:
+        return "<0.0001"
+    shown = f"{value:.2g}" if value < 0.1 else f"{value:.2f}"
+    return f"{value:.6g}" if (value < ALPHA) != (float(shown) < ALPHA) else shown
