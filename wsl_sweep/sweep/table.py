@@ -27,14 +27,29 @@ class Standing:
     seeds: tuple[int, ...] = ()
 
     def to_json(self) -> list[Any]:
-        """As plain data; ``from_json`` takes it back."""
-        return [self.row, self.variant, dict(self.overrides), self.tuned, list(self.seeds)]
+        """As plain data, thousands of seeds in a few characters; ``from_json`` takes it back."""
+        return [self.row, self.variant, dict(self.overrides), self.tuned, _ranges(self.seeds)]
 
     @classmethod
     def from_json(cls, data: Sequence[Any]) -> Standing:
         """From ``to_json``'s data. Raises TypeError or ValueError where it is something else."""
         row, variant, overrides, tuned, seeds = data
-        return cls(int(row), str(variant), dict(overrides), tuned, tuple(map(int, seeds)))
+        return cls(int(row), str(variant), dict(overrides), tuned, _from_ranges(seeds))
+
+
+def _ranges(seeds: Iterable[int]) -> list[list[int]]:
+    """``[first, how many]`` of each run of consecutive seeds, in their order."""
+    found: list[list[int]] = []
+    for seed in seeds:
+        if found and seed == sum(found[-1]):
+            found[-1][1] += 1
+        else:
+            found.append([seed, 1])
+    return found
+
+
+def _from_ranges(ranges: Iterable[Sequence[int]]) -> tuple[int, ...]:
+    return tuple(seed for first, count in ranges for seed in range(first, first + count))
 
 
 def standings(rows: Iterable[Mapping[str, Any]]) -> dict[str, tuple[Standing, ...]]:
