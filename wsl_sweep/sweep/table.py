@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from wsl_sweep.spec.wording import settings
+
+NAMED_ROWS = 8
+"""Of rows without a trial, how many are named."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,22 @@ def standings(rows: Iterable[Mapping[str, Any]]) -> dict[str, tuple[Standing, ..
         for trial_id in row["trial_ids"]:
             found.setdefault(trial_id, []).append(place)
     return {trial_id: tuple(places) for trial_id, places in found.items()}
+
+
+def unrun_text(rows: Iterable[Mapping[str, Any]], begun: Container[str]) -> str:
+    """Which rows have no trial that has begun, as where a budget was used up; "" where there is none.
+
+    Args:
+        rows: decided ones of a ledger.
+        begun: ids of the trials that have.
+    """
+    unrun = [row for row in rows if not any(trial_id in begun for trial_id in row["trial_ids"])]
+    named = [
+        f"{row['variant']} {settings(row['overrides'], row['variant'])}".strip() + f" ({len(row['seeds'])} seeds)"
+        for row in unrun[:NAMED_ROWS]
+    ]
+    more = f", and {len(unrun) - NAMED_ROWS} rows more" if len(unrun) > NAMED_ROWS else ""
+    return f"{', '.join(named)}{more}"
 
 
 def standings_text(places: Iterable[Standing]) -> str:
