@@ -13,7 +13,7 @@ from wsl_sweep.spec.sections import CompareSection
 from wsl_sweep.spec.spec import Spec
 from wsl_sweep.storage import Place
 from wsl_sweep.sweep.ledger import SweepState, TrialState
-from wsl_sweep.sweep.table import Standing, standings
+from wsl_sweep.sweep.table import Standing, standings, unrun_text
 from wsl_sweep.tracking.runs import trial_params
 
 if TYPE_CHECKING:
@@ -86,8 +86,10 @@ class SweepRecords:
         status: running, finished, failed or stopped.
         compare: the file's section.
         swept: the paths of its space.
+        names: of its arms, baselines and variants, in the order of the file.
         records: its trials that have begun.
         outcomes: a trial's, by id, where its test logits were kept; else None.
+        unrun: which rows of its table have no trial that has begun, for people; "" where there is none.
     """
 
     name: str
@@ -95,12 +97,25 @@ class SweepRecords:
     status: str
     compare: CompareSection
     swept: tuple[str, ...]
+    names: tuple[str, ...]
     records: tuple[Record, ...]
     outcomes: Callable[[str], Outcomes | None] = field(default=lambda trial_id: None, compare=False)
+    unrun: str = ""
+
+    @functools.cached_property
+    def arms(self) -> frozenset[str]:
+        """Of its search."""
+        return frozenset(one.arm for one in self.records if one.stage == "search" and one.arm is not None)
 
     def tuning_trials(self, arm: str) -> int:
         """How many search trials an arm was given."""
         return sum(one.stage == "search" and arm in one.variants for one in self.records)
+
+
+def declared(spec: Spec) -> dict[str, Any]:
+    """What a file says of its comparison, as plain data; ``SweepRecords`` takes ``swept`` and ``names`` from it."""
+    names = dict.fromkeys((*spec.arms, *spec.baselines, *spec.variants))
+    return {**spec.compare.model_dump(), "swept": list(spec.space), "names": list(names)}
 
 
 def records_of(
@@ -124,7 +139,18 @@ def records_of(
         for one in state.trials.values()
         if one.attempt > 0 or one.status not in ("proposed", "killed")
     )
-    return SweepRecords(spec.name, uuid, state.status, spec.compare, tuple(spec.space), records, outcomes)
+    said = declared(spec)
+    return SweepRecords(
+        name=spec.name,
+        uuid=uuid,
+        status=state.status,
+        compare=spec.compare,
+        swept=tuple(said["swept"]),
+        names=tuple(said["names"]),
+        records=records,
+        outcomes=outcomes,
+        unrun=unrun_text(state.rows, {one.trial_id for one in records}),
+    )
 
 
 def _record(sweep: str, state: TrialState, places: Sequence[Standing]) -> Record:

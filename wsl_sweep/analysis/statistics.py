@@ -171,10 +171,8 @@ def _tested(method: Method, n: int, mean: float, sd: float, error: float, df: fl
     sure as can be, and a family of comparisons would find what is not there.
     """
     half = _t_quantile(0.5 + LEVEL / 2, df) * error
-    if error > 0:
-        p = min(1.0, 2 * _t_tail(abs(mean) / error, df))
-    else:
-        p = least_p if mean != 0 else 1.0
+    still = least_p if mean != 0 else 1.0
+    p = min(1.0, 2 * _t_tail(abs(mean) / error, df)) if error > 0 else still
     return Difference(method, n, mean, sd, error, df, (mean - half, mean + half), p)
 
 

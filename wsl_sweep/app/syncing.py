@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from wsl_sweep.analysis.records import declared
 from wsl_sweep.app.folders import find_sweep, open_sweep
 from wsl_sweep.app.options import Finished, RunOptions, settle_resources
 from wsl_sweep.app.results import finish
@@ -110,6 +111,6 @@ def make_writer(spec: Spec, plan: Mapping[str, Any], options: RunOptions, device
         "description": spec.description,
         "git_commit": git_commit(Path.cwd()),
         "device": device_kind,
-        "declared": json.dumps({**spec.compare.model_dump(), "swept": list(spec.space)}),
+        "declared": json.dumps(declared(spec)),
     }
     return MlflowWriter(tracking, sweep), tracking
