@@ -27,9 +27,14 @@ Verdict = Literal["better", "worse", "equivalent", "inconclusive"]
 FRACTIONS = frozenset({"accuracy", "ece", "fraction", "agreement"})
 
 
+def unit(metric: str) -> str:
+    """What a metric counts: ``accuracy`` of ``test/accuracy``."""
+    return metric.rsplit("/", 1)[-1]
+
+
 def number(value: float, metric: str, *, signed: bool = False) -> str:
     """A value of a metric, or a difference of two, as a person wants to read it: fractions to four places."""
-    plain = f"{value:.4f}" if metric.rsplit("/", 1)[-1] in FRACTIONS else f"{value:.4g}"
+    plain = f"{value:.4f}" if unit(metric) in FRACTIONS else f"{value:.4g}"
     if not signed:
         return plain
     return f"+{plain.removeprefix('-')}" if value >= 0 else plain.replace("-", "−", 1)
@@ -130,12 +135,19 @@ def judge(
 
 def _difference(row: Row, baseline: Row) -> Difference | None:
     """Paired where most seeds are common, else Welch's; None with fewer than two values."""
-    common = [seed for seed in row.seeds if seed in baseline.by_seed]
-    if len(common) >= 2 and 2 * len(common) > min(len(row.seeds), len(baseline.seeds)):
+    common = paired_seeds(row, baseline)
+    if common:
         return paired_difference([row.by_seed[seed] for seed in common], [baseline.by_seed[seed] for seed in common])
     if min(len(row.seeds), len(baseline.seeds)) >= 2:
         return welch_difference(row.values, baseline.values)
     return None
+
+
+def paired_seeds(row: Row, baseline: Row) -> tuple[int, ...]:
+    """The seeds by which two rows are paired; none where fewer than two, or only the lesser part, are common."""
+    common = tuple(seed for seed in row.seeds if seed in baseline.by_seed)
+    most = 2 * len(common) > min(len(row.seeds), len(baseline.seeds))
+    return common if len(common) >= 2 and most else ()
 
 
 def _adjusted(ps: Sequence[float | None]) -> list[float | None]:
