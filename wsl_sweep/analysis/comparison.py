@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from wsl_sweep.analysis.grouping import Row, named, rows_of
+from wsl_sweep.analysis.grouping import ABSENT, Row, named, rows_of
 from wsl_sweep.analysis.notes import about_margin, about_pairs, about_rows, about_sweeps, about_variance
 from wsl_sweep.analysis.records import Outcomes, SweepRecords
 from wsl_sweep.analysis.statistics import Interval, seeds_and_examples_interval
@@ -151,23 +151,24 @@ def _pairs(
     if not own:
         known = list(dict.fromkeys([*(row.variant for row in rows if row.variant), *(row.label for row in rows)]))
         raise WslSweepError(f'no row is called "{name}"; {did_you_mean(name, known)}')
-    swept = {path for sweep in sweeps for path in sweep.swept}
+    grids = {sweep.name: set(sweep.swept) for sweep in sweeps}
     others = [row for row in rows if row not in own]
     if family is not None:
         others = [row for row in others if row.variant in family]
-    if len(own) == 1:
-        return [(row, own[0]) for row in others]
     pairs = []
     for row in others:
-        near = [other for other in own if set(row.sweeps) & set(other.sweeps)]
-        pairs += [(row, other) for other in near or own if _meet(row, other, swept)]
+        near = [other for other in own if set(row.sweeps) & set(other.sweeps)] or own
+        pairs += [(row, other) for other in near if len(near) == 1 or _meet(row, other, grids)]
     return pairs
 
 
-def _meet(row: Row, other: Row, swept: set[str]) -> bool:
-    """Whether two rows stand at one point of the grid, as far as both are on it."""
-    common = swept & row.settings.keys() & other.settings.keys()
-    return all(row.settings[path] == other.settings[path] for path in common)
+def _meet(row: Row, other: Row, grids: Mapping[str, set[str]]) -> bool:
+    """Whether two rows stand at one point of the grid, as far as both are on it. What was searched for is no grid."""
+    if row.tuned is not None or other.tuned is not None:
+        return True
+    paths = [set[str]().union(*(grids[sweep] for sweep in one.sweeps)) & one.settings.keys() for one in (row, other)]
+    values = [(row.settings[path], other.settings[path]) for path in paths[0] & paths[1]]
+    return all(one == two or ABSENT in (one, two) for one, two in values)
 
 
 class _Outcomes:
