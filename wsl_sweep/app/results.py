@@ -6,6 +6,8 @@ import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from wsl_sweep.analysis.from_mlflow import OUTCOMES, outcomes_file
+from wsl_sweep.analysis.records import kept_outcomes, records_of
 from wsl_sweep.analysis.summary import build_summary
 from wsl_sweep.app.options import with_storage
 from wsl_sweep.app.planning import remember_times
@@ -56,6 +58,9 @@ def finish(
             say(f"the best student could not be logged as an MLflow model: {type(error).__name__}: {first}")
     if reached:
         writer.describe(describe(summary), _parent_metrics(summary))
+        outcomes = outcomes_file(records_of(spec, state, uuid=plan["uuid"], outcomes=kept_outcomes(folder)))
+        if outcomes is not None:
+            writer.artifacts({OUTCOMES: outcomes})
     if not writer.close(state.status, wait):
         why = writer.problem or f"no answer in {WAIT_SECONDS:g} s"
         say(
