@@ -17,7 +17,7 @@ from wsl_sweep.errors import WslSweepError
 from wsl_sweep.spec.sections import CompareSection
 from wsl_sweep.sweep.table import Standing
 from wsl_sweep.tracking.answers import prepare_calls, told
-from wsl_sweep.tracking.runs import DECLARED, RUNS_A_PAGE, UNRUN
+from wsl_sweep.tracking.runs import DECLARED, RUNS_A_PAGE, UNRUN, knock
 from wsl_sweep.tracking.settings import redact
 from wsl_sweep.tracking.story import CONFIRMED, SWEEP_STATUS
 
@@ -61,6 +61,7 @@ def read_sweeps(uri: str, names: Sequence[str]) -> list[SweepRecords]:
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
         raise WslSweepError(f"there is no {uri.removeprefix('sqlite:///')}")  # MLflow would make one
     try:
+        knock(uri)
         client = mlflow.MlflowClient(tracking_uri=uri)
         experiments = [one.experiment_id for one in _pages(client.search_experiments)]
         return _named_apart([_read(client, experiments, name) for name in names])

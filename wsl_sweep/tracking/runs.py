@@ -88,7 +88,7 @@ class SweepRuns:
         import mlflow
         from mlflow.exceptions import MlflowException
 
-        _knock(self.tracking.uri)
+        knock(self.tracking.uri)
         client = _Heard(mlflow.MlflowClient(tracking_uri=self.tracking.uri), self)
         experiment = client.get_experiment_by_name(self.tracking.experiment)
         if experiment is None:
@@ -369,7 +369,7 @@ class _Heard:
         return call
 
 
-def _knock(uri: str) -> None:
+def knock(uri: str) -> None:
     """Raises at once where a database does not answer: MLflow would try for minutes with ever longer pauses."""
     if "://" not in uri or uri.split(":", 1)[0] in ("http", "https", "sqlite", "file"):
         return
