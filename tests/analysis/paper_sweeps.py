@@ -68,7 +68,7 @@ def sweep_of(
         )
         for trial in trials.values()
     ]
-    return SweepRecords(spec.name, "u", "finished", spec.compare, tuple(spec.space), tuple(map(change, records)))
+    return SweepRecords(spec.name, "u", "finished", spec.compare, dict(spec.space), tuple(map(change, records)))
 
 
 def _metrics(trial: Trial, value: Values) -> dict[str, float]:

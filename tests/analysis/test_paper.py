@@ -19,6 +19,7 @@ from wsl_sweep.analysis import Record, SweepRecords, records_of
 from wsl_sweep.analysis.paper import FORMATS, LAYOUTS, PaperTable, set_out
 from wsl_sweep.analysis.paper.formats import below, cell_text
 from wsl_sweep.analysis.paper.model import Cell, Line
+from wsl_sweep.analysis.records import declared
 from wsl_sweep.errors import WslSweepError
 from wsl_sweep.spec.plan import Trial
 from wsl_sweep.spec.recipes import CIFAR100_PAIRS
@@ -564,8 +565,14 @@ def test_a_ledger_and_mlflow_make_the_same_table(tmp_path: Path, empty_database:
     conductor.close("finished")
     shutil.copy(empty_database, tmp_path / "mlflow.db")
     tracking = Tracking(f"sqlite:///{tmp_path / 'mlflow.db'}", "exp")
-    declared = json.dumps({**spec.compare.model_dump(), "swept": list(spec.space)})
-    sweep = {"name": spec.name, "uuid": "u", "description": "", "git_commit": "", "device": "cpu", "declared": declared}
+    sweep = {
+        "name": spec.name,
+        "uuid": "u",
+        "description": "",
+        "git_commit": "",
+        "device": "cpu",
+        "declared": declared(spec),
+    }
     writer = MlflowWriter(tracking, sweep)
     writer.start()
     writer.bring_in_line(

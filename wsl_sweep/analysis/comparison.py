@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from wsl_sweep.analysis.grouping import Row, rows_of
+from wsl_sweep.analysis.grouping import ABSENT, Row, named, rows_of
+from wsl_sweep.analysis.notes import about_margin, about_pairs, about_rows, about_sweeps, about_variance
 from wsl_sweep.analysis.records import Outcomes, SweepRecords
 from wsl_sweep.analysis.statistics import Interval, seeds_and_examples_interval
-from wsl_sweep.analysis.verdicts import Comparison, Question, judge, missing_text
+from wsl_sweep.analysis.verdicts import Comparison, Question, judge, paired_seeds, unit
 from wsl_sweep.errors import WslSweepError
 from wsl_sweep.spec.catalogue import did_you_mean
 from wsl_sweep.spec.sections import METRICS, TEST_METRICS, natural_mode
@@ -93,14 +95,15 @@ def compare(
     metric = metric or declared.metric
     check_metric(metric, sweeps)
     mode = natural_mode(metric)
+    others_margin = margin is None and unit(metric) != unit(declared.metric)
     if margin is None:
         margin = declared.margin
-    elif margin <= 0:
+    elif not 0 < margin < math.inf:
         raise WslSweepError(f"--margin {margin:g}: the smallest difference that matters is above 0")
     rows = rows_of(sweeps, metric, by=by, where=where)
     name = baseline if baseline is not None else _declared_baseline(declared.baseline, rows)
     family = declared.family if baseline is None and not by else None
-    pairs = _pairs(rows, name, family, sweeps, chosen=baseline is not None) if name is not None else []
+    pairs = _pairs(rows, name, family, sweeps) if name is not None else []
     outcomes = _Outcomes(sweeps) if metric == WIDE_METRIC else None
     wide = [outcomes.of_difference(row, other) for row, other in pairs] if outcomes else None
     return Compared(
@@ -112,7 +115,13 @@ def compare(
         rows=tuple(rows),
         wide_intervals=tuple(outcomes.of_row(row) if outcomes else None for row in rows),
         comparisons=tuple(judge(pairs, Question(metric, mode == "max", margin), wide)),
-        notes=tuple(_notes(sweeps, rows, name, pairs, declared.baseline)),
+        notes=(
+            *about_sweeps(sweeps, rows),
+            *about_pairs(rows, pairs, name, declared.baseline),
+            *about_rows(rows),
+            *([about_margin(declared, metric)] if others_margin else []),
+            *about_variance(sweeps, rows),
+        ),
     )
 
 
@@ -133,40 +142,44 @@ def _pairs(
     name: str,
     family: Sequence[str] | None,
     sweeps: Sequence[SweepRecords],
-    *,
-    chosen: bool,
 ) -> list[tuple[Row, Row]]:
-    """Each row with the baseline at the same point of a grid; with all of the baseline's where it is at none."""
-    labelled = [row for row in rows if row.label == name]
-    own = labelled or [row for row in rows if row.variant == name] or [row for row in rows if _value_of(row) == name]
+    """Each row with the baseline of its own sweep, where that has one, at the same point of a grid.
+
+    One that is at no point of it is compared with all of them.
+    """
+    own = [row for row in rows if name and row.variant == name]
+    own = own or [row for row in rows if row.label == name] or [row for row in rows if named(row, name)]
     if not own:
         known = list(dict.fromkeys([*(row.variant for row in rows if row.variant), *(row.label for row in rows)]))
         raise WslSweepError(f'no row is called "{name}"; {did_you_mean(name, known)}')
-    swept = {path for sweep in sweeps for path in sweep.space}
+    grids = {sweep.name: set(sweep.space) for sweep in sweeps}
     others = [row for row in rows if row not in own]
     if family is not None:
         others = [row for row in others if row.variant in family]
-    if len(own) == 1:
-        return [(row, own[0]) for row in others]
-    return [(row, other) for row in others for other in own if _meet(row, other, swept)]
+    pairs = []
+    for row in others:
+        near = [other for other in own if set(row.sweeps) & set(other.sweeps)] or own
+        pairs += [(row, other) for other in near if len(near) == 1 or _meet(row, other, grids)]
+    return pairs
 
 
-def _value_of(row: Row) -> str | None:
-    """The value of a row that is told apart by one path, for ``--by distillation.alpha --baseline 1.0``."""
-    return str(next(iter(row.settings.values()))) if len(row.settings) == 1 else None
-
-
-def _meet(row: Row, other: Row, swept: set[str]) -> bool:
-    """Whether two rows stand at one point of the grid, as far as both are on it."""
-    common = swept & row.settings.keys() & other.settings.keys()
-    return all(row.settings[path] == other.settings[path] for path in common)
+def _meet(row: Row, other: Row, grids: Mapping[str, set[str]]) -> bool:
+    """Whether two rows stand at one point of the grid, as far as both are on it. What was searched for is no grid."""
+    if row.tuned is not None or other.tuned is not None:
+        return True
+    paths = [set[str]().union(*(grids[sweep] for sweep in one.sweeps)) & one.settings.keys() for one in (row, other)]
+    values = [(row.settings[path], other.settings[path]) for path in paths[0] & paths[1]]
+    return all(one == two or ABSENT in (one, two) for one, two in values)
 
 
 class _Outcomes:
     """Which test examples the trials behind rows got right."""
 
     def __init__(self, sweeps: Sequence[SweepRecords]) -> None:
-        self._sources = {record.trial_id: sweep for sweep in sweeps for record in sweep.records}
+        self._sources: dict[str, list[SweepRecords]] = {}
+        for sweep in sweeps:
+            for record in sweep.records:
+                self._sources.setdefault(record.trial_id, []).append(sweep)
 
     def of_row(self, row: Row) -> Interval | None:
         """The interval of a row's mean over seeds and examples."""
@@ -174,8 +187,8 @@ class _Outcomes:
         return None if found is None else seeds_and_examples_interval(found[0])
 
     def of_difference(self, row: Row, other: Row) -> Interval | None:
-        """That of a paired difference; None where the two were not tested on the same examples."""
-        common = tuple(seed for seed in row.seeds if seed in other.by_seed)
+        """That of a paired difference; None where the two were not tested on the same examples, or not paired."""
+        common = paired_seeds(row, other)
         one, two = self._matrix(row, common), self._matrix(other, common)
         if one is None or two is None or one[1] != two[1]:
             return None
@@ -189,7 +202,7 @@ class _Outcomes:
             return None
         lines, examples = [], set()
         for seed in seeds:
-            found = [self._sources[one].outcomes(one) for one in row.trial_ids[seed]]
+            found = [self._of_trial(one) for one in row.trial_ids[seed]]
             there: list[Outcomes] = [one for one in found if one is not None]
             if len(there) < len(found):
                 return None
@@ -199,57 +212,10 @@ class _Outcomes:
             lines.append(np.mean([one.right for one in there], axis=0, dtype=np.float64))
         return np.stack(lines), examples.pop()
 
-
-def _notes(
-    sweeps: Sequence[SweepRecords],
-    rows: Sequence[Row],
-    name: str | None,
-    pairs: Sequence[tuple[Row, Row]],
-    declared: str | None,
-) -> list[str]:
-    notes = [
-        f"{sweep.name} is not at its end ({sweep.status}): this is what it has so far"
-        for sweep in sweeps
-        if sweep.status != "finished"
-    ]
-    if name is None:
-        why = f"The file's baseline, {declared}, has no row here" if declared else "No baseline is declared"
-        notes.append(f"{why}, so nothing is compared; name a row by --baseline")
-    elif not pairs:
-        notes.append(f"Nothing but {name} is here, so nothing is compared; name one of the rows by --baseline")
-    lost = [f"{row.label} ({missing_text(row)})" for row in rows if row.missing]
-    if lost:
-        notes.append(f"Seeds without a value, counted and left out of the means: {'; '.join(lost)}")
-    notes += [
-        f"{row.label}: each seed's value is a mean over {row.averaged} configurations"
-        for row in rows
-        if row.averaged > 1
-    ]
-    return [*notes, *_standing_still(sweeps, rows)]
-
-
-def _standing_still(sweeps: Sequence[SweepRecords], rows: Sequence[Row]) -> list[str]:
-    """Which sources of variance the intervals over seeds do not have in them."""
-    ids = {one for row in rows for trials in row.trial_ids.values() for one in trials}
-    shown = [record for sweep in sweeps for record in sweep.records if record.trial_id in ids]
-    if not shown:
-        return []
-    by_row: list[set[tuple[tuple[str, str], ...]]] = []
-    records = {record.trial_id: record for record in shown}
-    for row in rows:
-        teachers = {
-            tuple(sorted((path, value) for path, value in records[one].params.items() if path.startswith("teacher.")))
-            for trials in row.trial_ids.values()
-            for one in trials
-        }
-        by_row.append(teachers - {()})
-    still = ["the split into training, validation and test part"]
-    if any(by_row) and all(len(teachers) <= 1 for teachers in by_row):
-        still.insert(0, "the teacher (one training of it for all seeds)")
-    return [
-        "The intervals are over the student's seeds: initialisation, order, views and draws. "
-        f"{' and '.join(still).capitalize()} {'stand' if len(still) > 1 else 'stands'} still in them"
-    ]
+    def _of_trial(self, trial_id: str) -> Outcomes | None:
+        """From the first sweep that kept them; one that took a trial over has none of its own."""
+        kept = (sweep.outcomes(trial_id) for sweep in self._sources[trial_id])
+        return next((one for one in kept if one is not None), None)
 
 
 def _row_json(row: Row, wide: Interval | None, is_baseline: bool) -> dict[str, Any]:

@@ -6,16 +6,17 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from wsl_sweep.analysis.comparison import Compared
 from wsl_sweep.analysis.grouping import Row
-from wsl_sweep.analysis.statistics import Interval
-from wsl_sweep.analysis.verdicts import Comparison, missing_text, number
+from wsl_sweep.analysis.statistics import Improvement, Interval
+from wsl_sweep.analysis.verdicts import Comparison, missing_text, number, p_text
 from wsl_sweep.spec.wording import settings
 
 UNTUNED = "†"
-"""Beside a baseline that had a smaller tuning budget than what it is compared with."""
+"""Beside a baseline that had a smaller tuning budget than what it is compared with, and beside the verdict."""
 
 
 def row_table(compared: Compared) -> tuple[list[str], list[list[str]]]:
@@ -37,8 +38,13 @@ def row_table(compared: Compared) -> tuple[list[str], list[list[str]]]:
 
 def comparison_table(compared: Compared) -> tuple[list[str], list[list[str]]]:
     """Header and cells of the comparisons, as people read them."""
-    header = ["", "against", "difference", "95 % interval", "p (Holm)", "P(better)", "n", "verdict"]
+    wide = ["difference over seeds and examples"] if _any_wide(compared) else []
+    header = ["", "against", "difference", "95 % interval of it", *wide, "p (Holm)", "P(better)", "on", "verdict"]
     return header, [[one.row, *_comparison_cells(compared, one)] for one in compared.comparisons]
+
+
+def _any_wide(compared: Compared) -> bool:
+    return any(one.wide_interval is not None for one in compared.comparisons)
 
 
 def table_of(compared: Compared) -> tuple[list[str], list[list[str]]]:
@@ -77,19 +83,26 @@ def _row_cells(compared: Compared, row: Row) -> list[str]:
 
 
 def _comparison_cells(compared: Compared, one: Comparison) -> list[str]:
-    difference = one.difference
-    verdict = one.verdict or "no verdict"
+    difference, mark = one.difference, UNTUNED if one.smaller_budget else ""
+    verdict = f"{one.verdict or 'no verdict'}{mark}"
+    wide = [_interval(one.wide_interval, compared.metric, signed=True)] if _any_wide(compared) else []
     if difference is None:
-        return [one.baseline, "", "", "", "", "", verdict]
+        return [f"{one.baseline}{mark}", "", "", *wide, "", "", "", verdict]
     return [
-        one.baseline,
+        f"{one.baseline}{mark}",
         number(difference.difference, compared.metric, signed=True),
         _interval(difference.interval, compared.metric, signed=True),
-        "" if one.p_holm is None else f"{one.p_holm:.2g}",
-        "" if one.improvement is None else f"{one.improvement.probability:.2f}",
+        *wide,
+        "" if one.p_holm is None else p_text(one.p_holm),
+        "" if one.improvement is None else _probability(one.improvement),
         f"{difference.n} pairs" if difference.method == "paired" else "unpaired",
         verdict,
     ]
+
+
+def _probability(improvement: Improvement) -> str:
+    low, high = improvement.interval
+    return f"{improvement.probability:.2f} ({low:.2f} to {high:.2f})"
 
 
 def _interval(interval: Interval | None, metric: str, *, signed: bool = False) -> str:
@@ -104,14 +117,14 @@ def footnotes(compared: Compared) -> list[str]:
     marked = any(one.smaller_budget for one in compared.comparisons)
     return [
         *(one.sentence for one in compared.comparisons),
-        *([f"{UNTUNED} had a smaller tuning budget than what it is compared with"] if marked else []),
+        *([f"{UNTUNED} the baseline had a smaller tuning budget than what it is compared with"] if marked else []),
         *compared.notes,
     ]
 
 
 def markdown(compared: Compared) -> str:
     """A Markdown table, verdicts and notes below it."""
-    return "\n".join([markdown_table(compared), *(f"- {note}" for note in footnotes(compared))]) + "\n"
+    return "\n".join([markdown_table(compared), *(f"- {markdown_text(note)}" for note in footnotes(compared))]) + "\n"
 
 
 def markdown_table(compared: Compared) -> str:
@@ -122,21 +135,30 @@ def markdown_table(compared: Compared) -> str:
 
 
 def _markdown_line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|').replace(chr(10), ' ') for cell in cells)} |"
+    return f"| {' | '.join(map(markdown_text, cells))} |"
+
+
+_MARKDOWN = re.compile(r"[\\|`*<\[\]]|(?<!\w)_|_(?!\w)")
+"""What would be read as markup; an underscore within a word is none."""
+
+
+def markdown_text(text: str) -> str:
+    """Text as Markdown takes it, in a line."""
+    return _MARKDOWN.sub(lambda found: f"\\{found[0]}", " ".join(text.split()))
 
 
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "α": r"$\alpha$", "τ": r"$\tau$", "†": r"$\dagger$",
     "ε": r"$\varepsilon$", "−": r"$-$", "±": r"$\pm$", "→": r"$\rightarrow$", "<": r"\textless{}",
-    ">": r"\textgreater{}", "…": r"\dots{}",
+    ">": r"\textgreater{}", "…": r"\dots{}", "|": r"\textbar{}", "[": "{[}", "]": "{]}", "*": "{*}",
 }  # fmt: skip
 _SPECIAL = re.compile("|".join(map(re.escape, _LATEX)))
 
 
 def latex_text(text: str) -> str:
-    """Text as LaTeX takes it."""
-    return _SPECIAL.sub(lambda found: _LATEX[found[0]], text)
+    """Text as LaTeX takes it, in a line; brackets and stars behind the end of a row would be arguments of it."""
+    return _SPECIAL.sub(lambda found: _LATEX[found[0]], " ".join(text.split()))
 
 
 def latex_table(header: Sequence[str], lines: Sequence[Sequence[str]], notes: Sequence[str], caption: str) -> str:
@@ -167,25 +189,42 @@ def latex(compared: Compared) -> str:
     return latex_table(header, lines, footnotes(compared), f"{', '.join(compared.sweeps)}: {compared.metric}")
 
 
+_OF_ROW = ("label", "variant", "mean", "sd", "n", "tuned", "tuning_trials", "averaged_over")
+_OF_COMPARISON = (
+    "baseline", "method", "common_seeds", "seeds_without_partner", "difference", "sd", "df", "p", "p_holm",
+    "p_equivalence", "probability_of_improvement", "verdict", "seeds_needed", "baseline_smaller_budget", "sentence",
+)  # fmt: skip
+_ROW_ENDS = {"ci95": "ci95", "ci95_seeds_and_examples": "ci95_seeds_and_examples"}
+_COMPARISON_ENDS = {
+    "ci95": "difference_ci95",
+    "ci95_seeds_and_examples": "difference_ci95_seeds_and_examples",
+    "probability_of_improvement_ci95": "probability_of_improvement_ci95",
+}
+
+
 def csv_text(compared: Compared) -> str:
-    """A line a row and baseline, every figure unrounded."""
+    """A line a row and baseline, every figure unrounded; lists by spaces, what has names as JSON."""
     data = compared.to_json()
-    described = ["label", "variant", "mean", "sd", "n", "tuned", "tuning_trials", "averaged_over"]
-    compares = ["baseline", "method", "difference", "p", "p_holm", "p_equivalence", "probability_of_improvement"]
-    compares += ["verdict", "seeds_needed", "baseline_smaller_budget"]
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    ends = ["ci95_low", "ci95_high"]
-    header = ["metric", *described, *ends, "values", "seeds", "missing", "settings", *compares]
-    writer.writerow([*header, "difference_ci95_low", "difference_ci95_high"])
+    header = ["metric", *_OF_ROW, *_ends(_ROW_ENDS), "values", "seeds", "sweeps", "missing", "settings"]
+    compares = ["difference_sd" if name == "sd" else name for name in _OF_COMPARISON]
+    writer.writerow([*header, *compares, *_ends(_COMPARISON_ENDS)])
     for row in data["rows"]:
-        own = [one for one in data["comparisons"] if one["row"] == row["label"]]
-        for one in own or [{}]:
-            lists = [" ".join(map(repr, row["values"])), " ".join(map(str, row["seeds"]))]
-            rest = [json.dumps(row["missing"]), json.dumps(row["settings"])]
-            cells = [data["metric"], *(row[name] for name in described), *(row["ci95"] or ["", ""]), *lists, *rest]
-            writer.writerow([*cells, *(one.get(name) for name in compares), *(one.get("ci95") or ["", ""])])
+        lists = [" ".join(map(repr, row["values"])), " ".join(map(str, row["seeds"])), " ".join(row["sweeps"])]
+        cells = [data["metric"], *(row[name] for name in _OF_ROW), *_two(row, _ROW_ENDS), *lists]
+        cells += [json.dumps(row["missing"]), json.dumps(row["settings"])]
+        for one in [one for one in data["comparisons"] if one["row"] == row["label"]] or [{}]:
+            writer.writerow([*cells, *(one.get(name) for name in _OF_COMPARISON), *_two(one, _COMPARISON_ENDS)])
     return buffer.getvalue()
+
+
+def _ends(intervals: Mapping[str, str]) -> list[str]:
+    return [f"{name}_{end}" for name in intervals.values() for end in ("low", "high")]
+
+
+def _two(data: Mapping[str, Any], intervals: Mapping[str, str]) -> list[Any]:
+    return [end for name in intervals for end in data.get(name) or ("", "")]
 
 
 def json_text(compared: Compared) -> str:

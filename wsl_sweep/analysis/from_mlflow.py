@@ -9,6 +9,7 @@ import json
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,15 @@ from wsl_sweep.spec.distributions import Distribution
 from wsl_sweep.spec.sections import CompareSection
 from wsl_sweep.sweep.table import Standing
 from wsl_sweep.tracking.answers import prepare_calls, told
-from wsl_sweep.tracking.runs import DECLARED, RUNS_A_PAGE
+from wsl_sweep.tracking.runs import DECLARED, RUNS_A_PAGE, UNRUN, knock
 from wsl_sweep.tracking.settings import redact
 from wsl_sweep.tracking.story import CONFIRMED, SWEEP_STATUS
 
 OUTCOMES = "test_outcomes.json"
 """The parent's artifact with what each trial of the final table got right, example by example."""
+
+NO_TRIAL = "tags.trial_id IS NULL"
+"""Of the runs with a sweep's tag the parents."""
 
 _STATUS = {"FINISHED": "finished", "FAILED": "failed", "KILLED": "killed"}
 
@@ -55,17 +59,32 @@ def read_sweeps(uri: str, names: Sequence[str]) -> list[SweepRecords]:
         warnings.simplefilter("ignore")  # in a notebook tqdm misses a widget that nobody needs
         import mlflow
 
+    if not uri.strip():
+        raise WslSweepError("--from-mlflow: give the address of a tracking server, such as sqlite:///mlflow.db")
     prepare_calls()
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
         raise WslSweepError(f"there is no {uri.removeprefix('sqlite:///')}")  # MLflow would make one
     try:
+        knock(uri)
         client = mlflow.MlflowClient(tracking_uri=uri)
         experiments = [one.experiment_id for one in _pages(client.search_experiments)]
-        return [_read(client, experiments, name) for name in names]
+        return _named_apart([_read(client, experiments, name) for name in names])
     except WslSweepError:
         raise
     except Exception as error:
         raise WslSweepError(f"MLflow at {redact(uri)}: {told(error)}") from error
+
+
+def _named_apart(sweeps: Sequence[SweepRecords]) -> list[SweepRecords]:
+    """Each sweep once; of one name that several have, with the beginning of its UUID behind it."""
+    found = {sweep.uuid: sweep for sweep in sweeps}
+    names = [sweep.name for sweep in found.values()]
+    return [_renamed(one) if names.count(one.name) > 1 else one for one in found.values()]
+
+
+def _renamed(sweep: SweepRecords) -> SweepRecords:
+    name = f"{sweep.name}@{sweep.uuid[:8]}"
+    return replace(sweep, name=name, records=tuple(replace(record, sweep=name) for record in sweep.records))
 
 
 def _pages(search: Callable[..., Any], **arguments: Any) -> Iterator[Any]:
@@ -83,6 +102,7 @@ def _read(client: Any, experiments: Sequence[str], name: str) -> SweepRecords:
     tags = parent.data.tags
     declared = json.loads(tags.get(DECLARED, "{}"))
     space = {path: _distribution(facts) for path, facts in declared.pop("space", {}).items()}
+    names = tuple(declared.pop("names", ()))
     children = _pages(
         client.search_runs,
         experiment_ids=[parent.info.experiment_id],
@@ -95,10 +115,12 @@ def _read(client: Any, experiments: Sequence[str], name: str) -> SweepRecords:
         name=tags["sweep"],
         uuid=tags["sweep_uuid"],
         status=status,
-        compare=CompareSection(**declared),
+        compare=CompareSection(**{key: declared[key] for key in CompareSection.model_fields if key in declared}),
         space=space,
+        names=names,
         records=tuple(_record(run) for run in children),
         outcomes=_outcomes(client, parent.info.run_id),
+        unrun=tags.get(UNRUN, ""),
     )
 
 
@@ -114,20 +136,19 @@ def _parent(client: Any, experiments: Sequence[str], name: str) -> Any:
         runs = _pages(
             client.search_runs,
             experiment_ids=list(experiments),
-            filter_string=f"tags.{tag} = '{name}'",
+            filter_string=f"tags.{tag} = '{name}' AND {NO_TRIAL}",
             order_by=["attributes.start_time DESC"],
-            max_results=RUNS_A_PAGE,
+            max_results=1,
         )
         for run in runs:
-            if "mlflow.parentRunId" not in run.data.tags:
-                return run
-    known = sorted(
-        {
-            run.data.tags["sweep"]
-            for run in _pages(client.search_runs, experiment_ids=list(experiments), max_results=RUNS_A_PAGE)
-            if "sweep" in run.data.tags
-        }
+            return run
+    parents = _pages(
+        client.search_runs,
+        experiment_ids=list(experiments),
+        filter_string=f"tags.sweep != '' AND {NO_TRIAL}",
+        max_results=RUNS_A_PAGE,
     )
+    known = sorted({run.data.tags["sweep"] for run in parents})
     raise WslSweepError(f"MLflow has no sweep {name}; it has: {', '.join(known) or 'none'}")
 
 
@@ -144,9 +165,16 @@ def _record(run: Any) -> Record:
         status=status,
         params=dict(run.data.params),
         overrides=json.loads(tags.get("overrides", "{}")),
-        metrics=dict(run.data.metrics),
+        metrics=_last_metrics(run),
         standings=tuple(Standing.from_json(place) for place in json.loads(tags.get(CONFIRMED, "[]"))),
     )
+
+
+def _last_metrics(run: Any) -> dict[str, float]:
+    """Those of the last epoch; what was not a number there is not taken from an epoch before."""
+    points = run.data.to_proto().metrics
+    last = max((point.step for point in points), default=0)
+    return {point.key: point.value for point in points if point.step == last}
 
 
 def _outcomes(client: Any, run_id: str) -> Callable[[str], Outcomes | None]:

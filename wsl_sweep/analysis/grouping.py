@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -85,7 +85,7 @@ def rows_of(
     Raises:
         WslSweepError: a path or a condition that no trial knows, or nothing is left.
     """
-    entries = list(_selected(sweeps, where))
+    entries = _selected(sweeps, where)
     _check_paths(by, entries)
     groups: dict[Any, list[Entry]] = {}
     for record, standing in entries:
@@ -99,21 +99,15 @@ def rows_of(
     return _labelled_apart(rows)
 
 
-def _selected(sweeps: Sequence[SweepRecords], where: Sequence[str]) -> Iterator[Entry]:
+def _selected(sweeps: Sequence[SweepRecords], where: Sequence[str]) -> list[Entry]:
     conditions = [_condition(text) for text in where]
     staged = any(path == "stage" for path, _ in conditions)
     entries = [entry for sweep in sweeps for entry in (_all_entries(sweep) if staged else final_entries(sweep))]
     _check_paths([path for path, _ in conditions], entries)
-    found, seen = [], set()
-    for record, standing in entries:
-        if all(_same(_value(record, standing, path), value) for path, value in conditions):
-            key = (record.trial_id, standing.variant, json.dumps(dict(standing.overrides), default=str))
-            if key not in seen:  # taken over by a second sweep: the same trial
-                seen.add(key)
-                found.append((record, standing))
+    found = [entry for entry in entries if all(_same(_value(*entry, path), value, path) for path, value in conditions)]
     if not found:
         raise WslSweepError(_nothing(sweeps, where, conditions, entries))
-    return iter(found)
+    return found
 
 
 def _nothing(
@@ -137,11 +131,38 @@ def final_entries(sweep: SweepRecords) -> list[Entry]:
     entries = [(record, standing) for record in sweep.records for standing in record.standings]
     if not entries and all(record.stage == "ablation" for record in sweep.records):
         return _all_entries(sweep)  # not at its end yet: its rows are known all the same
-    return sorted(entries, key=lambda entry: entry[1].row)
+    return sorted(entries, key=lambda entry: (entry[1].row, entry[0].seed))
+
+
+def without_table(sweep: SweepRecords) -> bool:
+    """Whether a sweep has no final table, so that no trial of it is in one."""
+    return not final_entries(sweep)
 
 
 def _all_entries(sweep: SweepRecords) -> list[Entry]:
-    return [(record, Standing(0, variant, record.overrides)) for record in sweep.records for variant in record.variants]
+    """Those of the final table, and all other trials, in an order that a ledger and a tracking server share."""
+    entries = [(record, standing) for record in sweep.records for standing in record.standings]
+    for record in sweep.records:
+        placed = {standing.variant for standing in record.standings}
+        entries += [
+            (record, Standing(0, variant, record.overrides, _tuned(sweep, record, variant)))
+            for variant in record.variants
+            if variant not in placed
+        ]
+    order = {name: number for number, name in enumerate(sweep.names)}
+
+    def place(entry: Entry) -> tuple[Any, ...]:
+        record, standing = entry
+        swept = [natural(str(standing.overrides.get(path, ""))) for path in sweep.space]
+        name = standing.variant.removesuffix(" (untuned)")
+        return (order.get(name, len(order)), standing.variant, swept, record.configuration, record.seed)
+
+    return sorted(entries, key=place)
+
+
+def _tuned(sweep: SweepRecords, record: Record, variant: str) -> bool | None:
+    """Of a trial of ``confirm`` whether a search chose its settings; of others None."""
+    return variant in sweep.arms if record.stage == "confirm" else None
 
 
 def _condition(text: str) -> tuple[str, str]:
@@ -165,14 +186,17 @@ def _value(record: Record, standing: Standing, path: str) -> str:
     return own(record, standing) if own is not None else record.params.get(path, ABSENT)
 
 
-def _same(one: str, other: str) -> bool:
-    """Whether two values are one, as text or as numbers."""
+def _same(one: str, other: str, path: str = "") -> bool:
+    """Whether two values at a path are one, as text or, of a configuration's, as numbers too."""
     if one == other:
         return True
+    if path in OWN:
+        return False  # 12e456789012 is a trial's id and no number
     try:
-        return float(one) == float(other)
+        return float(one) == float(other) and math.isfinite(float(one))
     except ValueError:
-        return one.lower() == other.lower() and one.lower() in ("true", "false")
+        words = {one.lower(), other.lower()}
+        return words in ({"true"}, {"false"}, {"none", "null"})
 
 
 def _key(record: Record, standing: Standing, by: Sequence[str]) -> tuple[str, ...]:
@@ -204,7 +228,9 @@ def row_of(entries: Sequence[Entry], sweeps: Sequence[SweepRecords], metric: str
     """
     by_seed: dict[int, dict[str, Record]] = {}
     for record, _ in entries:
-        by_seed.setdefault(record.seed, {})[record.configuration] = record
+        known = by_seed.setdefault(record.seed, {})
+        if record.configuration not in known or known[record.configuration].status != "finished":
+            known[record.configuration] = record  # two sweeps may have the same trial, taken over or tried again
     wanted = sorted({*by_seed, *(seed for _, standing in entries for seed in standing.seeds)})
     configurations = {record.configuration for record, _ in entries}
     missing: dict[str, int] = {}
@@ -255,6 +281,11 @@ def _reason(found: Mapping[str, Record], configurations: set[str], metric: str) 
     return None
 
 
+def named(row: Row, name: str) -> bool:
+    """Whether ``name`` is the value of a row that is told apart by one path: ``--by distillation.alpha``."""
+    return len(row.settings) == 1 and any(_same(str(value), name, path) for path, value in row.settings.items())
+
+
 def _label(variant: str, shown: Mapping[str, Any]) -> str:
     return " ".join(part for part in (variant, settings(shown, variant)) if part) or "all"
 
@@ -288,6 +319,7 @@ def _labelled_apart(rows: list[Row]) -> list[Row]:
 def natural(text: str) -> tuple[int, float, str]:
     """Sorts numbers as numbers, before words."""
     try:
-        return (0, float(text), "")
+        number = float(text)
     except ValueError:
-        return (1, 0.0, text)
+        number = math.nan
+    return (0, number, text) if math.isfinite(number) else (1, 0.0, text)

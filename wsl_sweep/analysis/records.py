@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from wsl_sweep.spec.distributions import Distribution
@@ -14,7 +14,7 @@ from wsl_sweep.spec.sections import CompareSection
 from wsl_sweep.spec.spec import Spec
 from wsl_sweep.storage import Place
 from wsl_sweep.sweep.ledger import SweepState, TrialState
-from wsl_sweep.sweep.table import Standing, standings
+from wsl_sweep.sweep.table import Standing, standings, unrun_text
 from wsl_sweep.tracking.runs import trial_params
 
 if TYPE_CHECKING:
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 SEED = "seed"
 """The parameter by which trials are paired; two trials that differ in it alone are of one configuration."""
+
+TAG_LENGTH = 7_900
+"""MLflow takes 8,000 characters of a tag."""
 
 _STATUS = {"lost": "running"}
 
@@ -89,6 +92,8 @@ class SweepRecords:
         space: swept path → where its values came from.
         records: its trials that have begun.
         outcomes: a trial's, by id, where its test logits were kept; else None.
+        names: of its arms, baselines and variants, in the order of the file.
+        unrun: which rows of its table have no trial that has begun, for people; "" where there is none.
     """
 
     name: str
@@ -98,10 +103,32 @@ class SweepRecords:
     space: Mapping[str, Distribution]
     records: tuple[Record, ...]
     outcomes: Callable[[str], Outcomes | None] = field(default=lambda trial_id: None, compare=False)
+    names: tuple[str, ...] = ()
+    unrun: str = ""
+
+    @functools.cached_property
+    def arms(self) -> frozenset[str]:
+        """Of its search."""
+        return frozenset(one.arm for one in self.records if one.stage == "search" and one.arm is not None)
 
     def tuning_trials(self, arm: str) -> int:
         """How many search trials an arm was given."""
         return sum(one.stage == "search" and arm in one.variants for one in self.records)
+
+
+def declared(spec: Spec) -> str:
+    """What a file says of its comparison, and its space, as a tag of the parent run: who reads that needs no file.
+
+    Without the space where it is too long for a tag.
+    """
+    said = {**spec.compare.model_dump(), "names": list(_names(spec))}
+    space = {path: asdict(distribution) for path, distribution in spec.space.items()}
+    whole = json.dumps({**said, "space": space}, separators=(",", ":"))
+    return whole if len(whole) <= TAG_LENGTH else json.dumps(said, separators=(",", ":"))
+
+
+def _names(spec: Spec) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*spec.arms, *spec.baselines, *spec.variants)))
 
 
 def records_of(
@@ -125,7 +152,17 @@ def records_of(
         for one in state.trials.values()
         if one.attempt > 0 or one.status not in ("proposed", "killed")
     )
-    return SweepRecords(spec.name, uuid, state.status, spec.compare, dict(spec.space), records, outcomes)
+    return SweepRecords(
+        name=spec.name,
+        uuid=uuid,
+        status=state.status,
+        compare=spec.compare,
+        space=dict(spec.space),
+        names=_names(spec),
+        records=records,
+        outcomes=outcomes,
+        unrun=unrun_text(state.rows, {one.trial_id for one in records}),
+    )
 
 
 def _record(sweep: str, state: TrialState, places: Sequence[Standing]) -> Record:

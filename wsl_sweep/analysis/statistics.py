@@ -7,6 +7,7 @@ seeds is exact for normal values at any n.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -60,11 +61,13 @@ class Difference:
         method: ``paired`` on common seeds, or Welch's for two independent groups.
         n: pairs; of Welch's the size of the smaller group.
         difference: of the means, in the metric's unit.
-        sd: of the paired differences; of Welch's the root of the mean of both variances.
-        error: standard error of ``difference``.
+        sd: of the paired differences; of Welch's the root of the mean of both variances. Where nothing varies but there
+            is a difference, half the smallest step between two values.
+        error: standard error of ``difference``; 0 where there is no difference at all.
         df: degrees of freedom of the t distribution.
         interval: 95 % t interval of ``difference``.
         p: two-sided, of no difference.
+        still: whether nothing varied, so that ``sd`` is no estimate.
     """
 
     method: Method
@@ -75,6 +78,7 @@ class Difference:
     df: float
     interval: Interval
     p: float
+    still: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,7 @@ def describe(values: Sequence[float]) -> Description:
     """
     if not values:
         raise ValueError("no values to describe")
-    mean = math.fsum(values) / len(values)
+    mean = _mean(values)
     return Description(len(values), mean, _sd(values), t_interval(values))
 
 
@@ -118,7 +122,7 @@ def t_interval(values: Sequence[float], level: float = LEVEL) -> Interval | None
     deviation = _sd(values)
     if deviation is None:
         return None
-    mean = math.fsum(values) / len(values)
+    mean = _mean(values)
     half = _t_quantile(0.5 + level / 2, len(values) - 1) * deviation / math.sqrt(len(values))
     return mean - half, mean + half
 
@@ -136,11 +140,11 @@ def paired_difference(values: Sequence[float], baseline: Sequence[float]) -> Dif
     if len(values) != len(baseline) or len(values) < 2:
         raise ValueError("paired differences take two values or more, at the same seeds")
     differences = [one - other for one, other in zip(values, baseline, strict=True)]
-    sd = _sd(differences) or 0.0
-    if sd <= _SAME * max(map(abs, (*values, *baseline))):
-        sd = 0.0
-    mean = math.fsum(differences) / len(differences)
-    return _tested("paired", len(differences), mean, sd, sd / math.sqrt(len(differences)), len(differences) - 1.0)
+    n, grain = len(differences), _SAME * max(map(abs, (*values, *baseline)))
+    mean, sd = _unless_rounding(_mean(differences), grain), _unless_rounding(_sd(differences) or 0.0, grain)
+    still = sd == 0 and mean != 0
+    sd = _least_spread(values, baseline) if still else sd
+    return _tested("paired", n, mean, sd, sd / math.sqrt(n), n - 1.0, still=still)
 
 
 def welch_difference(values: Sequence[float], baseline: Sequence[float]) -> Difference:
@@ -155,18 +159,37 @@ def welch_difference(values: Sequence[float], baseline: Sequence[float]) -> Diff
     """
     if min(len(values), len(baseline)) < 2:
         raise ValueError("Welch's test takes two values or more in each group")
-    parts = [((_sd(group) or 0.0) ** 2 / len(group), len(group) - 1) for group in (values, baseline)]
-    variance = math.fsum(part for part, _ in parts)
-    df = variance**2 / math.fsum(part**2 / free for part, free in parts) if variance > 0 else float(parts[0][1])
-    mean = math.fsum(values) / len(values) - math.fsum(baseline) / len(baseline)
-    sd = math.sqrt(math.fsum((_sd(group) or 0.0) ** 2 for group in (values, baseline)) / 2)
-    return _tested("welch", min(len(values), len(baseline)), mean, sd, math.sqrt(variance), df)
+    m, n, grain = len(values), len(baseline), _SAME * max(map(abs, (*values, *baseline)))
+    sds = [_unless_rounding(_sd(group) or 0.0, grain) for group in (values, baseline)]
+    mean = _unless_rounding(_mean(values) - _mean(baseline), grain)
+    still = not any(sds) and mean != 0
+    if still:
+        sds = [_least_spread(values, baseline)] * 2
+    errors = sds[0] / math.sqrt(m), sds[1] / math.sqrt(n)
+    error = math.hypot(*errors)
+    shares = [(one / error) ** 2 if error > 0 else 0.5 for one in errors]
+    df = 1 / (shares[0] ** 2 / (m - 1) + shares[1] ** 2 / (n - 1))
+    sd = math.hypot(*sds) / math.sqrt(2)
+    return _tested("welch", min(m, n), mean, sd, error, df, still=still)
 
 
-def _tested(method: Method, n: int, mean: float, sd: float, error: float, df: float) -> Difference:
+def _least_spread(values: Sequence[float], baseline: Sequence[float]) -> float:
+    """A spread for values that differ by exactly the same at every seed: half the smallest step between any two.
+
+    Accuracies in steps of one test example do so now and then, by chance. A spread of 0 would make a t test as sure
+    as can be, and a family of comparisons would find what is not there; to steps of that size nothing smaller is seen.
+    """
+    steps = sorted({*values, *baseline})
+    grain = _SAME * max(map(abs, steps))
+    return min(high - low for low, high in itertools.pairwise(steps) if high - low > grain) / 2
+
+
+def _tested(
+    method: Method, n: int, mean: float, sd: float, error: float, df: float, *, still: bool = False
+) -> Difference:
     half = _t_quantile(0.5 + LEVEL / 2, df) * error
-    p = 2 * _t_tail(abs(mean), error, df)
-    return Difference(method, n, mean, sd, error, df, (mean - half, mean + half), min(1.0, p))
+    p = min(1.0, 2 * _t_tail(abs(mean) / error, df)) if error > 0 else 1.0
+    return Difference(method, n, mean, sd, error, df, (mean - half, mean + half), p, still)
 
 
 def equivalence_p(difference: Difference, margin: float) -> float:
@@ -176,18 +199,20 @@ def equivalence_p(difference: Difference, margin: float) -> float:
         difference: of a mean and a baseline's.
         margin: in the metric's unit, positive.
     """
-    upper = _t_tail(margin - difference.difference, difference.error, difference.df)
-    lower = _t_tail(margin + difference.difference, difference.error, difference.df)
-    return max(upper, lower)
+    inside = margin - abs(difference.difference)  # the nearer of the two bounds has the larger p
+    if difference.error > 0:
+        return _t_tail(inside / difference.error, difference.df)
+    return 0.0  # no difference at any seed
 
 
 def holm(ps: Sequence[float]) -> list[float]:
     """p values of one family, adjusted so that its error rate is kept (Holm 1979); in the order given."""
-    if len(ps) < 2:
-        return list(ps)
-    from statsmodels.stats.multitest import multipletests
-
-    return [float(p) for p in multipletests(ps, method="holm")[1]]
+    order = sorted(range(len(ps)), key=lambda index: ps[index])
+    adjusted, least = [0.0] * len(ps), 0.0
+    for before, index in enumerate(order):
+        least = max(least, min(1.0, (len(ps) - before) * ps[index]))
+        adjusted[index] = least
+    return adjusted
 
 
 def probability_of_improvement(
@@ -209,7 +234,11 @@ def probability_of_improvement(
     if min(len(values), len(baseline)) < 2:
         return None
     sign = 1.0 if more_is_better else -1.0
-    wins = [1.0 if sign * (a - b) > 0 else 0.5 if a == b else 0.0 for a in values for b in baseline]
+    wins = [
+        0.5 if math.isclose(a, b, rel_tol=_SAME) else 1.0 if sign * (a - b) > 0 else 0.0
+        for a in values
+        for b in baseline
+    ]
     theta = math.fsum(wins) / len(wins)
     return Improvement(theta, _newcombe(theta, len(values), len(baseline)))
 
@@ -303,10 +332,12 @@ def seeds_for(effect: float, alpha: float = ALPHA, power: float = POWER, groups:
 
 def _power(effect: float, n: int, alpha: float, groups: int = 1) -> float:
     """Of the two-sided t test, paired or of two groups of n each; ``effect`` in standard deviations."""
-    from statsmodels.stats.power import TTestIndPower, TTestPower
+    from scipy.special import nctdtr
 
-    found = TTestPower().power(effect, n, alpha) if groups == 1 else TTestIndPower().power(effect, n, alpha)
-    return 1.0 if math.isnan(found) else float(found)  # scipy's noncentral t has no number where it is 1
+    df = groups * (n - 1)
+    critical, shift = _t_quantile(1 - alpha / 2, df), effect * math.sqrt(n / groups)
+    below = float(nctdtr(df, shift, -critical))  # no number where it is next to nothing
+    return 1.0 - float(nctdtr(df, shift, critical)) + (0.0 if math.isnan(below) else below)
 
 
 def seeds_and_examples_interval(outcomes: NDArray[np.float64]) -> Interval | None:
@@ -352,17 +383,24 @@ def _t_quantile(level: float, df: float) -> float:
     return float(stdtrit(df, level))
 
 
-def _t_tail(distance: float, error: float, df: float) -> float:
-    """P(T > distance / error); with no error at all what the limit says."""
+def _t_tail(t: float, df: float) -> float:
+    """P(T > t)."""
     from scipy.special import stdtr
 
-    if error == 0:
-        return 0.0 if distance > 0 else 0.5 if distance == 0 else 1.0
-    return float(stdtr(df, -distance / error))
+    return float(stdtr(df, -t))
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
 
 
 def _sd(values: Sequence[float]) -> float | None:
     if len(values) < 2:
         return None
-    mean = math.fsum(values) / len(values)
-    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+    mean = _mean(values)
+    sd = math.hypot(*(value - mean for value in values)) / math.sqrt(len(values) - 1)
+    return _unless_rounding(sd, _SAME * max(map(abs, values)))
+
+
+def _unless_rounding(value: float, grain: float) -> float:
+    return value if abs(value) > grain else 0.0

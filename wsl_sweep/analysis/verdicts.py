@@ -27,12 +27,17 @@ Verdict = Literal["better", "worse", "equivalent", "inconclusive"]
 FRACTIONS = frozenset({"accuracy", "ece", "fraction", "agreement"})
 
 
+def unit(metric: str) -> str:
+    """What a metric counts: ``accuracy`` of ``test/accuracy``."""
+    return metric.rsplit("/", 1)[-1]
+
+
 def number(value: float, metric: str, *, signed: bool = False) -> str:
     """A value of a metric, or a difference of two, as a person wants to read it: fractions to four places."""
-    plain = f"{value:.4f}" if metric.rsplit("/", 1)[-1] in FRACTIONS else f"{value:.4g}"
+    plain = f"{value:.4f}" if unit(metric) in FRACTIONS else f"{value:.4g}"
     if not signed:
         return plain
-    return plain.replace("-", "−") if value < 0 else f"+{plain}"
+    return f"+{plain.removeprefix('-')}" if value >= 0 else plain.replace("-", "−", 1)
 
 
 @dataclass(frozen=True)
@@ -137,12 +142,19 @@ def judge(
 
 def _difference(row: Row, baseline: Row) -> Difference | None:
     """Paired where most seeds are common, else Welch's; None with fewer than two values."""
-    common = [seed for seed in row.seeds if seed in baseline.by_seed]
-    if len(common) >= 2 and 2 * len(common) > min(len(row.seeds), len(baseline.seeds)):
+    common = paired_seeds(row, baseline)
+    if common:
         return paired_difference([row.by_seed[seed] for seed in common], [baseline.by_seed[seed] for seed in common])
     if min(len(row.seeds), len(baseline.seeds)) >= 2:
         return welch_difference(row.values, baseline.values)
     return None
+
+
+def paired_seeds(row: Row, baseline: Row) -> tuple[int, ...]:
+    """The seeds by which two rows are paired; none where fewer than two, or only the lesser part, are common."""
+    common = tuple(seed for seed in row.seeds if seed in baseline.by_seed)
+    most = 2 * len(common) > min(len(row.seeds), len(baseline.seeds))
+    return common if len(common) >= 2 and most else ()
 
 
 def _adjusted(ps: Sequence[float | None]) -> list[float | None]:
@@ -155,16 +167,11 @@ def _verdict(
 ) -> Verdict | None:
     if difference is None or p is None or equivalence is None:
         return None
-    if equivalence < ALPHA and not _told_by_two(difference):
+    if equivalence < ALPHA:
         return "equivalent"
-    if p < ALPHA and not _told_by_two(difference):
+    if p < ALPHA:
         return "better" if (difference.difference > 0) == question.more_is_better else "worse"
     return "inconclusive"
-
-
-def _told_by_two(difference: Difference) -> bool:
-    """Two seeds that differ by exactly the same have no spread by chance: nothing follows but where all is the same."""
-    return difference.n == 2 and difference.error == 0 and difference.difference != 0
 
 
 def _headline(comparison: Comparison, question: Question) -> str:
@@ -176,7 +183,7 @@ def _headline(comparison: Comparison, question: Question) -> str:
         case "better" | "worse" as word:
             return f"{row} is {word} than {baseline} by {number(abs(difference.difference), metric)} {metric}"
         case "equivalent":
-            return f"{row} and {baseline} are equivalent within {number(question.margin, metric)} {metric}"
+            return f"{row} and {baseline} are equivalent within {question.margin:g} {metric}"
         case _:
             signed = number(difference.difference, metric, signed=True)
             return f"{row} against {baseline} is inconclusive: {signed} {metric}"
@@ -186,12 +193,16 @@ def _grounds(comparison: Comparison, row: Row, baseline: Row, question: Question
     difference, metric = comparison.difference, question.metric
     if difference is None:
         few = min((row, baseline), key=lambda one: len(one.seeds))
-        return f"{few.label} has {_seeds(len(few.seeds))}{_lost(few)}"
+        said = [f"{few.label} has {_seeds(len(few.seeds))}{_lost(few)}"]
+        return "; ".join([*said, *([budget_note(row, baseline)] if comparison.smaller_budget else [])])
     low, high = (number(end, metric, signed=True) for end in difference.interval)
     family = f", Holm over {tested}" if tested > 1 else ""
-    said = [f"95 % interval {low} to {high}, p = {_p(comparison.p_holm)}{family}, {_how(comparison, row, baseline)}"]
+    tests = _p(comparison.p_holm)
+    if comparison.verdict == "equivalent":
+        tests = f"two one-sided tests: {_p(comparison.equivalence_p)}"
+    said = [f"95 % interval {low} to {high}, {tests}{family}, {_how(comparison, row, baseline)}"]
     if comparison.verdict == "inconclusive":
-        said.append(_more(comparison, number(question.margin, metric), metric))
+        said.append(_more(comparison, f"{question.margin:g}", metric))
     elif comparison.verdict == "equivalent" and comparison.p_holm is not None and comparison.p_holm < ALPHA:
         said.append("there is a difference, and it is smaller than what matters")
     if comparison.smaller_budget:
@@ -201,26 +212,27 @@ def _grounds(comparison: Comparison, row: Row, baseline: Row, question: Question
 
 def budget_note(row: Row, baseline: Row) -> str:
     """What to know where a baseline was tuned less than what it is compared with."""
-    spent = "was not tuned" if baseline.tuning_trials == 0 else f"was tuned by {baseline.tuning_trials} trials"
+    spent = f"was tuned by {_trials(baseline.tuning_trials)}" if baseline.tuning_trials else "was not tuned"
     return (
-        f"{baseline.label} {spent}, {row.label} by {row.tuning_trials} trials: part of the difference may be the tuning"
+        f"{baseline.label} {spent}, {row.label} by {_trials(row.tuning_trials)}: part of the difference may be the "
+        "tuning"
     )
 
 
 def _how(comparison: Comparison, row: Row, baseline: Row) -> str:
     difference = comparison.difference
     assert difference is not None
+    still = ", whose values do not vary: half their smallest step is taken as the spread" if difference.still else ""
     if difference.method == "welch":
-        return f"seeds do not match, so unpaired: Welch's test on {len(row.seeds)} and {len(baseline.seeds)} seeds"
+        counts = f"{len(row.seeds)} and {len(baseline.seeds)} seeds"
+        return f"seeds do not match, so unpaired: Welch's test on {counts}{still}"
     alone = f", {comparison.alone} without a partner left aside" if comparison.alone else ""
-    return f"{difference.n} paired seeds{alone}"
+    return f"{difference.n} paired seeds{alone}{still}"
 
 
 def _more(comparison: Comparison, margin: str, metric: str) -> str:
     difference = comparison.difference
     assert difference is not None
-    if _told_by_two(difference):
-        return "two seeds that differ by exactly the same say nothing of the spread"
     if comparison.seeds_needed is None:
         return f"no reasonable number of seeds would show a difference of {margin}"
     if comparison.seeds_needed <= difference.n:
@@ -239,6 +251,10 @@ def _seeds(count: int) -> str:
     return "one seed" if count == 1 else f"{count or 'no'} seeds"
 
 
+def _trials(count: int) -> str:
+    return "1 trial" if count == 1 else f"{count} trials"
+
+
 def _lost(row: Row) -> str:
     return f" ({missing_text(row)})" if row.missing else ""
 
@@ -250,4 +266,12 @@ def missing_text(row: Row) -> str:
 
 def _p(value: float | None) -> str:
     assert value is not None
-    return "below 0.0001" if value < 0.0001 else f"{value:.2g}" if value < 0.1 else f"{value:.2f}"
+    return "p < 0.0001" if value < 0.0001 else f"p = {p_text(value)}"
+
+
+def p_text(value: float) -> str:
+    """A p as a person wants to read it; one below 0.05 never reads as 0.05."""
+    if value < 0.0001:
+        return "<0.0001"
+    shown = f"{value:.2g}" if value < 0.1 else f"{value:.2f}"
+    return f"{value:.6g}" if (value < ALPHA) != (float(shown) < ALPHA) else shown

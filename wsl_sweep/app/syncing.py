@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from wsl_sweep.analysis.records import declared
 from wsl_sweep.app.folders import find_sweep, open_sweep, rows_of
 from wsl_sweep.app.options import Finished, RunOptions, settle_resources
 from wsl_sweep.app.results import finish
@@ -84,17 +84,6 @@ def storable_uri(spec: Spec, options: RunOptions) -> str | None:
     return f"{scheme}{Path(file).absolute()}" if uri.startswith(scheme) else uri
 
 
-TAG_LENGTH = 7_900
-"""MLflow takes 8,000 characters of a tag."""
-
-
-def _declared(spec: Spec) -> str:
-    """What the file says of the comparison, and its space, as a tag of the parent run: who reads that needs no file."""
-    space = {path: asdict(distribution) for path, distribution in spec.space.items()}
-    declared = json.dumps({**spec.compare.model_dump(), "space": space}, separators=(",", ":"))
-    return declared if len(declared) <= TAG_LENGTH else json.dumps(spec.compare.model_dump(), separators=(",", ":"))
-
-
 def make_writer(spec: Spec, plan: Mapping[str, Any], options: RunOptions, device_kind: str) -> tuple[Any, Any]:
     """The sweep's MLflow writer, not started yet, and where it writes to."""
     from wsl_sweep.tracking import MlflowWriter, resolve_tracking
@@ -110,6 +99,6 @@ def make_writer(spec: Spec, plan: Mapping[str, Any], options: RunOptions, device
         "description": spec.description,
         "git_commit": plan.get("git_commit") or git_commit(Path.cwd()),
         "device": device_kind,
-        "declared": _declared(spec),
+        "declared": declared(spec),
     }
     return MlflowWriter(tracking, sweep), tracking

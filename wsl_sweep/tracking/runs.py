@@ -24,7 +24,12 @@ PARAMS_A_BATCH = 100
 PARAM_LENGTH = 6000
 TAG_LENGTH = 5000
 RUNS_A_PAGE = 1000
-KEPT_TAGS = PASSING_TAGS | {*TEACHER_TAGS.values(), "variants", "row", "device", "accelerator", "mlflow.parentRunId"}
+UNRUN = "unrun"
+"""The parent's tag with the rows of the final table of which no trial has begun."""
+
+KEPT_TAGS = PASSING_TAGS | {
+    *TEACHER_TAGS.values(), "variants", "row", "device", "accelerator", "mlflow.parentRunId", UNRUN,
+}  # fmt: skip
 
 DECLARED = "declared"
 """The parent's tag with what the file says of the comparison, as JSON."""
@@ -83,7 +88,7 @@ class SweepRuns:
         import mlflow
         from mlflow.exceptions import MlflowException
 
-        _knock(self.tracking.uri)
+        knock(self.tracking.uri)
         client = _Heard(mlflow.MlflowClient(tracking_uri=self.tracking.uri), self)
         experiment = client.get_experiment_by_name(self.tracking.experiment)
         if experiment is None:
@@ -289,6 +294,14 @@ class SweepRuns:
             del run.tags[name]
         self.add_tags(run, tags)
 
+    def set_unrun(self, parent: Run, text: str) -> None:
+        """Says which rows have no run; a later driver may have run them."""
+        if text:
+            self.add_tags(parent, {UNRUN: text[:TAG_LENGTH]})
+        elif UNRUN in parent.tags:
+            self._client.delete_tag(parent.run_id, UNRUN)
+            del parent.tags[UNRUN]
+
     def add_tags(self, run: Run, tags: Mapping[str, str]) -> None:
         """Sets tags beside those that are there."""
         from mlflow.entities import RunTag
@@ -356,7 +369,7 @@ class _Heard:
         return call
 
 
-def _knock(uri: str) -> None:
+def knock(uri: str) -> None:
     """Raises at once where a database does not answer: MLflow would try for minutes with ever longer pauses."""
     if "://" not in uri or uri.split(":", 1)[0] in ("http", "https", "sqlite", "file"):
         return

@@ -9,7 +9,7 @@ from typing import Any
 
 from wsl_sweep.spec.plan import Trial
 from wsl_sweep.sweep.ledger import Event
-from wsl_sweep.sweep.table import standings, standings_text
+from wsl_sweep.sweep.table import Standing, standings, standings_text, unrun_text
 from wsl_sweep.tracking.settings import redact
 
 STATUS = {"finished": "FINISHED", "pruned": "KILLED", "failed": "FAILED", "killed": "KILLED"}
@@ -118,9 +118,50 @@ class Story:
         return {name: value for name, value in metrics.items() if math.isfinite(value)}
 
 
-def stories(events: Iterable[Event]) -> dict[str, Story]:
-    """By trial id, in the order in which they were proposed; an event that makes no sense is passed over."""
-    found: dict[str, Story] = {}
+class Stories(dict[str, Story]):
+    """By trial id, in the order in which they were proposed.
+
+    Attributes:
+        rows: of the final table, as far as they are decided.
+        places: trial id → its places in them; of trials that are not proposed yet, too.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[Mapping[str, Any]] = []
+        self.places: dict[str, tuple[Standing, ...]] = {}
+
+    def take(self, other: Stories) -> None:
+        """Knows what ``other`` knows, too."""
+        self.update(other)
+        self.rows, self.places = other.rows, other.places
+
+    def decide(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """The final table. Raises KeyError or TypeError for one that makes no sense; nothing has changed then."""
+        decided = list(rows)
+        self.places, self.rows = standings(decided), decided
+        for trial_id in self:
+            self._place(trial_id)
+
+    def propose(self, trial: Trial) -> Story:
+        """A trial that is new, or one that stands for more variants now."""
+        story = self.setdefault(trial.trial_id, Story(trial))
+        story.trial = trial
+        self._place(trial.trial_id)
+        return story
+
+    def unrun(self) -> str:
+        """Which rows of the table have no trial that has begun; "" where there is none."""
+        return unrun_text(self.rows, {trial_id for trial_id, one in self.items() if not one.never_began})
+
+    def _place(self, trial_id: str) -> None:
+        places = self.places.get(trial_id)
+        self[trial_id].confirmed = standings_text(places) if places else None
+
+
+def stories(events: Iterable[Event]) -> Stories:
+    """What all events say; one that makes no sense is passed over."""
+    found = Stories()
     for event in events:
         try:
             tell(found, event)
@@ -129,7 +170,7 @@ def stories(events: Iterable[Event]) -> dict[str, Story]:
     return found
 
 
-def tell(known: dict[str, Story], event: Event) -> tuple[Story | None, bool]:
+def tell(known: Stories, event: Event) -> tuple[Story | None, bool]:
     """Adds an event to the stories; which trials stand in the final table is told to all of them.
 
     Returns:
@@ -137,18 +178,12 @@ def tell(known: dict[str, Story], event: Event) -> tuple[Story | None, bool]:
         again, as one that stands for more variants, that is so too.
     """
     if event["event"] == "decided":
-        places = standings(event["rows"])
-        for trial_id, one in known.items():
-            one.confirmed = standings_text(places[trial_id]) if trial_id in places else None
+        known.decide(event["rows"])
         return None, False
     if event["event"] == "proposed":
         trial = Trial.from_json(event["trial"])
-        story = known.get(trial.trial_id)
-        if story is None:
-            known[trial.trial_id] = Story(trial)
-            return known[trial.trial_id], False
-        story.trial = trial
-        return story, True
+        again = trial.trial_id in known
+        return known.propose(trial), again
     story = known.get(event.get("trial_id", ""))
     return story, story is not None and story.apply(event)
 

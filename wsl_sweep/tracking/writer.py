@@ -18,7 +18,7 @@ from wsl_sweep.tracking.answers import Answer, meaning, prepare_calls
 from wsl_sweep.tracking.outbox import Operation, Outbox, sentence
 from wsl_sweep.tracking.runs import Row, Run, SweepRuns, row_name
 from wsl_sweep.tracking.settings import Tracking
-from wsl_sweep.tracking.story import CONFIRMED, STATUS, SWEEP_STATUS, Story, ended, milliseconds, stories, tell
+from wsl_sweep.tracking.story import CONFIRMED, STATUS, SWEEP_STATUS, Stories, Story, ended, milliseconds, stories, tell
 from wsl_sweep.tracking.students import log_student
 
 __all__ = ["MlflowWriter", "RowsOf", "log_student"]
@@ -52,7 +52,7 @@ class MlflowWriter:
         self.tracking = tracking
         self._runs = SweepRuns(tracking, sweep)
         self._outbox = Outbox(self._runs.probe, lambda: self._runs.answered)
-        self._stories: dict[str, Story] = {}
+        self._stories = Stories()
         self._waiting: dict[str, _Waiting] = {}
         self._waiting_lock = threading.Lock()
         self._one_attempt: dict[str, int] = {}
@@ -127,7 +127,7 @@ class MlflowWriter:
         for event in events:
             self._heard(event)
         told = stories(events)
-        self._outbox.put(Operation(lambda: self._stories.update(told)))
+        self._outbox.put(Operation(lambda: self._stories.take(told)))
         if told:
             self._outbox.put(Operation(self._begin, "run"))
         for trial_id, story in told.items():
@@ -316,6 +316,7 @@ class MlflowWriter:
                 if meaning(error) is not Answer.NEVER:
                     raise
                 self._outbox.refused.add(("end", trial_id))  # the sweep's own end is written all the same
+        self._runs.set_unrun(self._parent(), self._stories.unrun())
         self._runs.terminate(self._parent(), status, end)
 
 
