@@ -254,7 +254,7 @@ def _newcombe(theta: float, m: int, n: int) -> Interval:
 
     def bound(outer: float) -> float:
         inside, outside = theta, outer  # excess is negative inside and positive outside
-        for _ in range(200):
+        for _ in range(60):
             middle = (inside + outside) / 2
             inside, outside = (middle, outside) if excess(middle) <= 0 else (inside, middle)
         return inside
@@ -318,12 +318,9 @@ def seeds_for(effect: float, alpha: float = ALPHA, power: float = POWER, groups:
     def enough(n: int) -> bool:
         return _power(effect, n, alpha, groups) >= power
 
-    high = 2
-    while not enough(high):
-        high *= 2
-        if high > MOST_SEEDS:
-            return None
-    low = high // 2  # not enough, or 1
+    if not enough(MOST_SEEDS):
+        return None
+    low, high = 1, MOST_SEEDS
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle, high)
@@ -336,8 +333,9 @@ def _power(effect: float, n: int, alpha: float, groups: int = 1) -> float:
 
     df = groups * (n - 1)
     critical, shift = _t_quantile(1 - alpha / 2, df), effect * math.sqrt(n / groups)
-    below = float(nctdtr(df, shift, -critical))  # no number where it is next to nothing
-    return 1.0 - float(nctdtr(df, shift, critical)) + (0.0 if math.isnan(below) else below)
+    below = [float(nctdtr(df, shift, edge)) for edge in (-critical, critical)]
+    lower, upper = (0.0 if math.isnan(one) else one for one in below)  # no number where it is below 1e-190
+    return 1.0 - upper + lower
 
 
 def seeds_and_examples_interval(outcomes: NDArray[np.float64]) -> Interval | None:
