@@ -577,7 +577,13 @@ def test_a_ledger_and_mlflow_make_the_same_table(tmp_path: Path, empty_database:
     writer.start()
     writer.bring_in_line(
         Ledger(tmp_path / "ledger").events(),
-        lambda trial_id, attempt: [{"epoch": 1.0, "timestamp": 1.0, **conductor.state.trials[trial_id].metrics}],
+        lambda trial_id, attempt: [
+            {
+                "epoch": float(conductor.state.trials[trial_id].trial.epochs),
+                "timestamp": 1.0,
+                **conductor.state.trials[trial_id].metrics,
+            }
+        ],
     )
     assert writer.close("finished", 60), (writer.problem, writer.missing())
     (read,) = read_sweeps(tracking.uri, [spec.name])

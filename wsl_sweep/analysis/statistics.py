@@ -189,6 +189,8 @@ def _tested(
 ) -> Difference:
     half = _t_quantile(0.5 + LEVEL / 2, df) * error
     p = min(1.0, 2 * _t_tail(abs(mean) / error, df)) if error > 0 else 1.0
+    if still and n == 2:
+        p = max(p, 0.5)  # two of anything are the same often enough
     return Difference(method, n, mean, sd, error, df, (mean - half, mean + half), p, still)
 
 
