@@ -77,6 +77,7 @@ def build_report(
         failures=tuple(_failures(trials)),
         costs=tuple(_costs(state)),
         command=_command(plan),
+        file=spec.text,
         reproduction=tuple(_reproduction(spec, state, plan)),
         notes=tuple(dict.fromkeys([*spec.notes, *state.notes])),
     )

@@ -80,6 +80,6 @@ def report_sweep(name: str, *, storage: str | None = None, to: Path | None = Non
 
 def import_ahead() -> None:
     """Imports what the report of a sweep needs, while the driver has nothing to do."""
-    for module in ("statsmodels.stats.multitest", "statsmodels.stats.power", "wsl_sweep.analysis.report"):
+    for module in ("scipy.stats", "sklearn.gaussian_process", "wsl_sweep.analysis.report"):
         with contextlib.suppress(ImportError):
             importlib.import_module(module)
