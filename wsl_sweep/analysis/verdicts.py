@@ -57,6 +57,7 @@ class Comparison:
         verdict: None with one seed: no verdict follows from it.
         seeds_needed: where it is inconclusive, how many would show a difference of the margin with 80 % power.
         smaller_budget: whether the baseline's settings were tuned with fewer trials than the row's, or not at all.
+        row_smaller_budget: whether the row's were, as those of an untuned baseline that stands beside a tuned one.
         sentence: the verdict in words.
     """
 
@@ -72,6 +73,7 @@ class Comparison:
     verdict: Verdict | None
     seeds_needed: int | None
     smaller_budget: bool
+    row_smaller_budget: bool
     sentence: str
 
 
@@ -127,6 +129,7 @@ def judge(
             verdict=verdict,
             seeds_needed=needed,
             smaller_budget=baseline.tuning_trials < row.tuning_trials,
+            row_smaller_budget=row.tuning_trials < baseline.tuning_trials,
             sentence="",
         )
         found.append(replace(comparison, sentence=_sentence(comparison, row, baseline, question, tested)))
@@ -169,7 +172,7 @@ def _verdict(
 
 def _sentence(comparison: Comparison, row: Row, baseline: Row, question: Question, tested: int) -> str:
     difference = comparison.difference
-    budget = f"; {budget_note(row, baseline)}" if comparison.smaller_budget else ""
+    budget = f"; {budget_note(row, baseline)}" if row.tuning_trials != baseline.tuning_trials else ""
     if difference is None:
         few = min((row, baseline), key=lambda one: len(one.seeds))
         seeds = f"{_seeds(len(few.seeds))}{_lost(few)}"
@@ -196,18 +199,19 @@ def _sentence(comparison: Comparison, row: Row, baseline: Row, question: Questio
 
 
 def budget_note(row: Row, baseline: Row) -> str:
-    """What to know where a baseline was tuned less than what it is compared with."""
-    spent = f"was tuned by {_trials(baseline.tuning_trials)}" if baseline.tuning_trials else "was not tuned"
+    """What to know where one of two was tuned less than the other."""
+    less, more = sorted((row, baseline), key=lambda one: one.tuning_trials)
+    spent = f"was tuned by {_trials(less.tuning_trials)}" if less.tuning_trials else "was not tuned"
     return (
-        f"{baseline.label} {spent}, {row.label} by {_trials(row.tuning_trials)}: part of the difference may be the "
-        "tuning"
+        f"{less.label} {spent}, {more.label} by {_trials(more.tuning_trials)}: part of the difference may be the tuning"
     )
 
 
 def _how(comparison: Comparison, row: Row, baseline: Row) -> str:
     difference = comparison.difference
     assert difference is not None
-    still = ", nothing varies, so p is the permutation test's" if difference.error == 0 else ""
+    alike = difference.error == 0 and difference.difference != 0
+    still = ", nothing varies, so p is the permutation test's" if alike else ""
     if difference.method == "welch":
         counts = f"{len(row.seeds)} and {len(baseline.seeds)} seeds"
         return f"seeds do not match, so unpaired: Welch's test on {counts}{still}"
