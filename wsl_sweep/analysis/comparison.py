@@ -262,6 +262,7 @@ def _comparison_json(one: Comparison) -> dict[str, Any]:
         "verdict": one.verdict,
         "seeds_needed": one.seeds_needed,
         "baseline_smaller_budget": one.smaller_budget,
+        "row_smaller_budget": one.row_smaller_budget,
         "headline": one.headline,
         "sentence": one.sentence,
     }

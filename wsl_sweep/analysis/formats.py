@@ -16,7 +16,7 @@ from wsl_sweep.analysis.verdicts import Comparison, missing_text, number, p_text
 from wsl_sweep.spec.wording import settings
 
 UNTUNED = "†"
-"""Beside a baseline that had a smaller tuning budget than what it is compared with, and beside the verdict."""
+"""Beside what had a smaller tuning budget than what it is compared with, and beside the verdict."""
 
 
 def row_table(compared: Compared) -> tuple[list[str], list[list[str]]]:
@@ -40,7 +40,10 @@ def comparison_table(compared: Compared) -> tuple[list[str], list[list[str]]]:
     """Header and cells of the comparisons, as people read them."""
     wide = ["difference over seeds and examples"] if _any_wide(compared) else []
     header = ["", "against", "difference", "95 % interval of it", *wide, "p (Holm)", "P(better)", "on", "verdict"]
-    return header, [[one.row, *_comparison_cells(compared, one)] for one in compared.comparisons]
+    lines = [
+        [f"{one.row}{_mark(one.row_smaller_budget)}", *_comparison_cells(compared, one)] for one in compared.comparisons
+    ]
+    return header, lines
 
 
 def _any_wide(compared: Compared) -> bool:
@@ -65,7 +68,12 @@ def table_of(compared: Compared) -> tuple[list[str], list[list[str]]]:
 
 def _row_cells(compared: Compared, row: Row) -> list[str]:
     described = row.description
-    mark = UNTUNED if any(one.baseline == row.label and one.smaller_budget for one in compared.comparisons) else ""
+    mark = _mark(
+        any(
+            (one.baseline == row.label and one.smaller_budget) or (one.row == row.label and one.row_smaller_budget)
+            for one in compared.comparisons
+        )
+    )
     name = row.variant or ("" if row.settings else row.label)
     shown = settings(row.settings, row.variant)
     if row.label.endswith((")", "]")):  # told apart by its sweep, or by a number
@@ -83,13 +91,13 @@ def _row_cells(compared: Compared, row: Row) -> list[str]:
 
 
 def _comparison_cells(compared: Compared, one: Comparison) -> list[str]:
-    difference, mark = one.difference, UNTUNED if one.smaller_budget else ""
-    verdict = f"{one.verdict or 'no verdict'}{mark}"
+    difference, baseline = one.difference, f"{one.baseline}{_mark(one.smaller_budget)}"
+    verdict = f"{one.verdict or 'no verdict'}{_mark(one.smaller_budget or one.row_smaller_budget)}"
     wide = [_interval(one.wide_interval, compared.metric, signed=True)] if _any_wide(compared) else []
     if difference is None:
-        return [f"{one.baseline}{mark}", "", "", *wide, "", "", "", verdict]
+        return [baseline, "", "", *wide, "", "", "", verdict]
     return [
-        f"{one.baseline}{mark}",
+        baseline,
         number(difference.difference, compared.metric, signed=True),
         _interval(difference.interval, compared.metric, signed=True),
         *wide,
@@ -98,6 +106,10 @@ def _comparison_cells(compared: Compared, one: Comparison) -> list[str]:
         f"{difference.n} pairs" if difference.method == "paired" else "unpaired",
         verdict,
     ]
+
+
+def _mark(smaller_budget: bool) -> str:
+    return UNTUNED if smaller_budget else ""
 
 
 def _probability(improvement: Improvement) -> str:
@@ -114,10 +126,10 @@ def _interval(interval: Interval | None, metric: str, *, signed: bool = False) -
 
 def footnotes(compared: Compared) -> list[str]:
     """What stands below the table: verdicts in words, marks, notes."""
-    marked = any(one.smaller_budget for one in compared.comparisons)
+    marked = any(one.smaller_budget or one.row_smaller_budget for one in compared.comparisons)
     return [
         *(one.sentence for one in compared.comparisons),
-        *([f"{UNTUNED} the baseline had a smaller tuning budget than what it is compared with"] if marked else []),
+        *([f"{UNTUNED} had a smaller tuning budget than what it is compared with"] if marked else []),
         *compared.notes,
     ]
 
@@ -138,8 +150,8 @@ def _markdown_line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(map(markdown_text, cells))} |"
 
 
-_MARKDOWN = re.compile(r"[\\|`*<\[\]]|(?<!\w)_|_(?!\w)")
-"""What would be read as markup; an underscore within a word is none."""
+_MARKDOWN = re.compile(r"[\\|`*\[\]]|<(?=[A-Za-z/!?])|(?<!\w)_|_(?!\w)")
+"""What would be read as markup; an underscore within a word is none, nor a < before a number."""
 
 
 def markdown_text(text: str) -> str:
@@ -192,7 +204,8 @@ def latex(compared: Compared) -> str:
 _OF_ROW = ("label", "variant", "mean", "sd", "n", "tuned", "tuning_trials", "averaged_over")
 _OF_COMPARISON = (
     "baseline", "method", "common_seeds", "seeds_without_partner", "difference", "sd", "df", "p", "p_holm",
-    "p_equivalence", "probability_of_improvement", "verdict", "seeds_needed", "baseline_smaller_budget", "sentence",
+    "p_equivalence", "probability_of_improvement", "verdict", "seeds_needed", "baseline_smaller_budget",
+    "row_smaller_budget", "sentence",
 )  # fmt: skip
 _ROW_ENDS = {"ci95": "ci95", "ci95_seeds_and_examples": "ci95_seeds_and_examples"}
 _COMPARISON_ENDS = {

@@ -15,9 +15,10 @@ from typing import Any
 from wsl_sweep.analysis import curves, report_data, responses
 from wsl_sweep.analysis.comparison import Compared
 from wsl_sweep.analysis.curves import RowsOf
+from wsl_sweep.analysis.grouping import Row
 from wsl_sweep.analysis.records import Record
 from wsl_sweep.analysis.report_data import Failure, Named, Report, Verdict
-from wsl_sweep.analysis.verdicts import budget_note, missing_text
+from wsl_sweep.analysis.verdicts import Comparison, budget_note, missing_text
 from wsl_sweep.spec.identity import teacher_identity
 from wsl_sweep.spec.sections import natural_mode
 from wsl_sweep.spec.spec import Spec
@@ -143,10 +144,16 @@ def _comparisons(compared: Compared | None) -> tuple[report_data.Comparison, ...
                 probability_interval=improvement.interval if improvement else None,
                 p_equivalence=one.equivalence_p,
                 smaller_budget=one.smaller_budget,
-                note=budget_note(rows[one.row], rows[one.baseline]) if one.smaller_budget else "",
+                note=_budget(one, rows),
             )
         )
     return tuple(found)
+
+
+def _budget(one: Comparison, rows: Mapping[str, Row]) -> str:
+    """Where one of the two was tuned less: that, in words."""
+    uneven = one.smaller_budget or one.row_smaller_budget
+    return budget_note(rows[one.row], rows[one.baseline]) if uneven else ""
 
 
 def _learning(table: Sequence[Any], rows_of: RowsOf, first: str) -> Iterator[report_data.LearningCurve]:

@@ -57,6 +57,7 @@ class Comparison:
         verdict: None with one seed: no verdict follows from it.
         seeds_needed: where it is inconclusive, how many would show a difference of the margin with 80 % power.
         smaller_budget: whether the baseline's settings were tuned with fewer trials than the row's, or not at all.
+        row_smaller_budget: whether the row's were, as those of an untuned row beside a tuned baseline.
         headline: the verdict in a few words.
         grounds: what it rests on, in words.
     """
@@ -73,6 +74,7 @@ class Comparison:
     verdict: Verdict | None
     seeds_needed: int | None
     smaller_budget: bool
+    row_smaller_budget: bool
     headline: str = ""
     grounds: str = ""
 
@@ -134,6 +136,7 @@ def judge(
             verdict=verdict,
             seeds_needed=needed,
             smaller_budget=baseline.tuning_trials < row.tuning_trials,
+            row_smaller_budget=row.tuning_trials < baseline.tuning_trials,
         )
         headline, grounds = _headline(comparison, question), _grounds(comparison, row, baseline, question, tested)
         found.append(replace(comparison, headline=headline, grounds=grounds))
@@ -191,10 +194,10 @@ def _headline(comparison: Comparison, question: Question) -> str:
 
 def _grounds(comparison: Comparison, row: Row, baseline: Row, question: Question, tested: int) -> str:
     difference, metric = comparison.difference, question.metric
+    budget = [budget_note(row, baseline)] if row.tuning_trials != baseline.tuning_trials else []
     if difference is None:
         few = min((row, baseline), key=lambda one: len(one.seeds))
-        said = [f"{few.label} has {_seeds(len(few.seeds))}{_lost(few)}"]
-        return "; ".join([*said, *([budget_note(row, baseline)] if comparison.smaller_budget else [])])
+        return "; ".join([f"{few.label} has {_seeds(len(few.seeds))}{_lost(few)}", *budget])
     low, high = (number(end, metric, signed=True) for end in difference.interval)
     family = f", Holm over {tested}" if tested > 1 else ""
     tests = _p(comparison.p_holm)
@@ -205,24 +208,26 @@ def _grounds(comparison: Comparison, row: Row, baseline: Row, question: Question
         said.append(_more(comparison, f"{question.margin:g}", metric))
     elif comparison.verdict == "equivalent" and comparison.p_holm is not None and comparison.p_holm < ALPHA:
         said.append("there is a difference, and it is smaller than what matters")
-    if comparison.smaller_budget:
-        said.append(budget_note(row, baseline))
-    return "; ".join(said)
+    return "; ".join([*said, *budget])
 
 
 def budget_note(row: Row, baseline: Row) -> str:
-    """What to know where a baseline was tuned less than what it is compared with."""
-    spent = f"was tuned by {_trials(baseline.tuning_trials)}" if baseline.tuning_trials else "was not tuned"
+    """What to know where one of two was tuned less than the other."""
+    less, more = sorted((row, baseline), key=lambda one: one.tuning_trials)
+    spent = f"was tuned by {_trials(less.tuning_trials)}" if less.tuning_trials else "was not tuned"
     return (
-        f"{baseline.label} {spent}, {row.label} by {_trials(row.tuning_trials)}: part of the difference may be the "
-        "tuning"
+        f"{less.label} {spent}, {more.label} by {_trials(more.tuning_trials)}: part of the difference may be the tuning"
     )
 
 
 def _how(comparison: Comparison, row: Row, baseline: Row) -> str:
     difference = comparison.difference
     assert difference is not None
-    still = ", whose values do not vary: half their smallest step is taken as the spread" if difference.still else ""
+    still = (
+        ", whose differences do not vary: half the smallest step of the metric is taken as their spread"
+        if difference.still
+        else ""
+    )
     if difference.method == "welch":
         counts = f"{len(row.seeds)} and {len(baseline.seeds)} seeds"
         return f"seeds do not match, so unpaired: Welch's test on {counts}{still}"
