@@ -166,7 +166,9 @@ def test_a_notebook_runs_on_it(swept: Workplace, name: str, monkeypatch: pytest.
     monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     notebook = nbformat.read(REPO / "notebooks" / f"{name}.ipynb", as_version=4)
-    where = {"metadata": {"path": str(swept.folder)}}
+    folder = swept.folder / "notebooks"  # where Jupyter would open it, below the sweeps
+    folder.mkdir(exist_ok=True)
+    where = {"metadata": {"path": str(folder)}}
     nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3", resources=where).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
     pictures = sum("image/png" in output.get("data", {}) for output in outputs)

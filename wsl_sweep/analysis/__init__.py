@@ -1,7 +1,7 @@
 """From the ledger to numbers that a decision can rest on."""
 
 from wsl_sweep.analysis.comparison import Compared, compare
-from wsl_sweep.analysis.from_mlflow import read_sweeps
+from wsl_sweep.analysis.from_mlflow import read_sweeps, tracked_sweeps
 from wsl_sweep.analysis.grouping import Row, rows_of
 from wsl_sweep.analysis.records import Record, SweepRecords, records_of
 from wsl_sweep.analysis.reporting import report_rows
@@ -53,5 +53,6 @@ __all__ = [
     "seeds_needed",
     "smallest_difference",
     "t_interval",
+    "tracked_sweeps",
     "welch_difference",
 ]

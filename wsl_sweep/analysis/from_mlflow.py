@@ -55,6 +55,22 @@ def read_sweeps(uri: str, names: Sequence[str]) -> list[SweepRecords]:
     Raises:
         WslSweepError: the server does not answer, or has no such sweep.
     """
+    with _asking(uri) as (client, experiments):
+        return _named_apart([_read(client, experiments, name) for name in names])
+
+
+def tracked_sweeps(uri: str) -> list[str]:
+    """The names of the sweeps that a tracking server has, that which began last first.
+
+    Raises WslSweepError: the server does not answer.
+    """
+    with _asking(uri) as (client, experiments):
+        return list(dict.fromkeys(run.data.tags["sweep"] for run in _parents(client, experiments)))
+
+
+@contextlib.contextmanager
+def _asking(uri: str) -> Iterator[tuple[Any, list[str]]]:
+    """A client and the experiments that there are; what goes wrong is told in a line."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # in a notebook tqdm misses a widget that nobody needs
         import mlflow
@@ -67,8 +83,7 @@ def read_sweeps(uri: str, names: Sequence[str]) -> list[SweepRecords]:
     try:
         knock(uri)
         client = mlflow.MlflowClient(tracking_uri=uri)
-        experiments = [one.experiment_id for one in _pages(client.search_experiments)]
-        return _named_apart([_read(client, experiments, name) for name in names])
+        yield client, [one.experiment_id for one in _pages(client.search_experiments)]
     except WslSweepError:
         raise
     except Exception as error:
@@ -142,14 +157,19 @@ def _parent(client: Any, experiments: Sequence[str], name: str) -> Any:
         )
         for run in runs:
             return run
-    parents = _pages(
+    known = sorted({run.data.tags["sweep"] for run in _parents(client, experiments)})
+    raise WslSweepError(f"MLflow has no sweep {name}; it has: {', '.join(known) or 'none'}")
+
+
+def _parents(client: Any, experiments: Sequence[str]) -> Iterator[Any]:
+    """The runs of sweeps, that which began last first."""
+    return _pages(
         client.search_runs,
         experiment_ids=list(experiments),
         filter_string=f"tags.sweep != '' AND {NO_TRIAL}",
+        order_by=["attributes.start_time DESC"],
         max_results=RUNS_A_PAGE,
     )
-    known = sorted({run.data.tags["sweep"] for run in parents})
-    raise WslSweepError(f"MLflow has no sweep {name}; it has: {', '.join(known) or 'none'}")
 
 
 def _record(run: Any) -> Record:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from wsl_sweep.app.students import choose_trial, data_of, read_sweep, student_of
+from wsl_sweep.app.students import SweepOnDisk, choose_trial, data_of, read_sweep, student_of
 from wsl_sweep.errors import WslSweepError
 
 if TYPE_CHECKING:
@@ -47,7 +47,8 @@ def soft_labels(
 
     Args:
         name: of the sweep.
-        trial: id of a trial with a teacher whose student was kept, or how it begins; by default the best student.
+        trial: id of a trial with a teacher whose student was kept, or how it begins; by default the best student
+            that has one.
         part: of the data.
         storage: folder of sweeps.
 
@@ -60,7 +61,7 @@ def soft_labels(
     from wsl_sweep.training.loop import predict
 
     sweep = read_sweep(name, storage)
-    one = choose_trial(sweep, trial)
+    one = choose_trial(sweep, trial if trial is not None else _best_with_a_teacher(sweep))
     known = one.trial
     job = Job(dict(known.config), known.part, known.threads)  # type: ignore[arg-type]
     named = job.teacher()
@@ -87,6 +88,19 @@ def soft_labels(
         weights=soft_label_weights(student_logits, teacher_logits, examples.labels),
         regularization=regularization_sample_mask(student_logits, teacher_logits, examples.labels, temperature),
     )
+
+
+def _best_with_a_teacher(sweep: SweepOnDisk) -> str:
+    """The trial of the final table, or else of all, that is the best by validation of those with a teacher."""
+    trials = [one for one in sweep.summary["trials"] if one["status"] == "finished" and one["teacher_id"] is not None]
+    shown = {trial_id for row in sweep.summary["confirmed"] for trial_id in row["trial_ids"]}
+    pool = [one for one in trials if one["trial_id"] in shown] or trials
+    metric, mode = sweep.spec.metrics[0], sweep.spec.modes[0]
+    pool = [one for one in pool if metric in one["metrics"]]
+    if not pool:
+        raise WslSweepError(f"no trial of {sweep.name} that has a teacher has finished")
+    pick = max if mode == "max" else min
+    return str(pick(pool, key=lambda one: one["metrics"][metric])["trial_id"])
 
 
 def _shown(examples: object) -> Tensor:
