@@ -15,6 +15,7 @@ from tests.sweep.fakes import spec_of
 from wsl_sweep.analysis import Row, SweepRecords, describe, records_of
 from wsl_sweep.analysis.records import Record, kept_outcomes
 from wsl_sweep.spec import Spec
+from wsl_sweep.spec.distributions import Distribution
 from wsl_sweep.spec.loading import CommandLine
 from wsl_sweep.spec.plan import Trial
 from wsl_sweep.spec.sections import CompareSection
@@ -75,10 +76,11 @@ def sweep_of(records: Sequence[Record], name: str = "s", **fields: Any) -> Sweep
     """A finished sweep of these trials, whose baseline is ``kd``."""
     names = tuple(dict.fromkeys(variant for one in records for variant in one.variants))
     known: dict[str, Any] = {
-        "name": name, "uuid": f"uuid-of-{name}", "status": "finished", "names": names, "swept": (),
+        "name": name, "uuid": f"uuid-of-{name}", "status": "finished", "names": names,
         "compare": CompareSection(baseline="kd"),
     }  # fmt: skip
-    return SweepRecords(**{**known, "records": tuple(records), **fields})
+    space = {path: Distribution("choice") for path in fields.pop("swept", ())}
+    return SweepRecords(**{"space": space, **known, "records": tuple(records), **fields})
 
 
 # --- whole sweeps, from a file to a ledger ----------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -62,7 +63,7 @@ class Row:
     averaged: int
     trial_ids: Mapping[int, tuple[str, ...]]
 
-    @property
+    @functools.cached_property
     def by_seed(self) -> dict[int, float]:
         """Seed → value."""
         return dict(zip(self.seeds, self.values, strict=True))
@@ -231,7 +232,8 @@ def row_of(entries: Sequence[Entry], sweeps: Sequence[SweepRecords], metric: str
         known = by_seed.setdefault(record.seed, {})
         if record.configuration not in known or known[record.configuration].status != "finished":
             known[record.configuration] = record  # two sweeps may have the same trial, taken over or tried again
-    wanted = sorted({*by_seed, *(seed for _, standing in entries for seed in standing.seeds)})
+    tables = {id(standing.seeds): standing.seeds for _, standing in entries}  # few, of thousands of seeds maybe
+    wanted = sorted({*by_seed, *(seed for seeds in tables.values() for seed in seeds)})
     configurations = {record.configuration for record, _ in entries}
     missing: dict[str, int] = {}
     values: dict[int, float] = {}

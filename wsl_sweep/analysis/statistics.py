@@ -7,6 +7,7 @@ seeds is exact for normal values at any n.
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import math
 from collections.abc import Sequence
@@ -235,13 +236,12 @@ def probability_of_improvement(
     """
     if min(len(values), len(baseline)) < 2:
         return None
-    sign = 1.0 if more_is_better else -1.0
-    wins = [
-        0.5 if math.isclose(a, b, rel_tol=_SAME) else 1.0 if sign * (a - b) > 0 else 0.0
-        for a in values
-        for b in baseline
-    ]
-    theta = math.fsum(wins) / len(wins)
+    ordered, wins = sorted(baseline), 0.0
+    for a in values:
+        grain = _SAME * abs(a)
+        less, not_more = bisect.bisect_left(ordered, a - grain), bisect.bisect_right(ordered, a + grain)
+        wins += (less if more_is_better else len(ordered) - not_more) + (not_more - less) / 2
+    theta = wins / (len(values) * len(ordered))
     return Improvement(theta, _newcombe(theta, len(values), len(baseline)))
 
 

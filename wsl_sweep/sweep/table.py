@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ class Standing:
     def from_json(cls, data: Sequence[Any]) -> Standing:
         """From ``to_json``'s data. Raises TypeError or ValueError where it is something else."""
         row, variant, overrides, tuned, seeds = data
-        return cls(int(row), str(variant), dict(overrides), tuned, _from_ranges(seeds))
+        return cls(int(row), str(variant), dict(overrides), tuned, _from_ranges(tuple(map(tuple, seeds))))
 
 
 def _ranges(seeds: Iterable[int]) -> list[list[int]]:
@@ -53,7 +54,8 @@ def _ranges(seeds: Iterable[int]) -> list[list[int]]:
     return found
 
 
-def _from_ranges(ranges: Iterable[Sequence[int]]) -> tuple[int, ...]:
+@functools.lru_cache(maxsize=64)  # each of a row's thousands of trials names all of them
+def _from_ranges(ranges: tuple[tuple[int, ...], ...]) -> tuple[int, ...]:
     return tuple(seed for first, count in ranges for seed in range(first, first + count))
 
 
