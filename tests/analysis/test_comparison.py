@@ -162,13 +162,13 @@ def test_a_sweep_without_a_baseline_of_its_own_meets_the_others() -> None:
     assert found.comparisons[0].common == 2
 
 
-def test_a_path_that_another_sweep_searched_is_no_grid(tmp_path: Path) -> None:
+def test_a_path_that_another_sweep_searched_is_no_grid(tmp_path: Path, gridded: MadeUp) -> None:
     """The search sweeps the kind of weighting, which is what tells kd from wsl in the ablation."""
     text = SEARCH.replace("arms: [wsl, kd]", "trials: 4").replace("trials: 6, ", "")
     text = text.replace(
         "uniform: [1.0, 4.0]}", "uniform: [1.0, 4.0]}, distillation.weighting.kind: {choice: [none, exp]}"
     )
-    found = compare([made_up(GRID, tmp_path).records(), made_up(text, tmp_path).records()])
+    found = compare([gridded.records(), made_up(text, tmp_path).records()])
     assert {("wsl temperature=2", "kd temperature=2"), ("wsl temperature=4", "kd temperature=4")} <= set(pairs(found))
     (tuned,) = (one for one in found.comparisons if one.row.startswith("tuned"))
     assert tuned.baseline.startswith("kd")
@@ -215,9 +215,9 @@ def test_many_rows_that_were_left_out_are_counted(tmp_path: Path) -> None:
     assert note.endswith(", and 15 rows more")  # of 23
 
 
-def test_a_sweep_that_has_no_table_is_noted_beside_one_that_has(tmp_path: Path) -> None:
+def test_a_sweep_that_has_no_table_is_noted_beside_one_that_has(tmp_path: Path, ablated: MadeUp) -> None:
     search = made_up(SEARCH, tmp_path, end="stopped", most=5).records()
-    found = compare([made_up(ABLATION, tmp_path).records(), search])
+    found = compare([ablated.records(), search])
     assert noted(found, "search has no final table, so nothing of it is here; see its search by --where stage=search")
     assert noted(found, "search is not at its end (stopped)")
 
@@ -233,8 +233,8 @@ def test_an_interval_without_width_is_noted() -> None:
     assert noted(found, "all seeds have the same value: kd;")
 
 
-def test_what_stands_still_is_noted(tmp_path: Path) -> None:
-    found = compare([made_up(ABLATION, tmp_path).records()])
+def test_what_stands_still_is_noted(tmp_path: Path, ablated: MadeUp) -> None:
+    found = compare([ablated.records()])
     assert noted(
         found, "The teacher (one training of it for all seeds) and the split into training, validation and test"
     )
@@ -243,14 +243,14 @@ def test_what_stands_still_is_noted(tmp_path: Path) -> None:
     assert noted(found, "The split into training, validation and test part stands still in them")
 
 
-def test_a_tuned_arm_against_an_untuned_baseline_is_marked_wherever_they_meet(tmp_path: Path) -> None:
-    found = compare([made_up(SEARCH, tmp_path).records()], baseline="kd (untuned)")
+def test_a_tuned_arm_against_an_untuned_baseline_is_marked_wherever_they_meet(searched: MadeUp) -> None:
+    found = compare([searched.records()], baseline="kd (untuned)")
     marks = {one.row.split(" ")[0]: one.smaller_budget for one in found.comparisons}
     assert marks == {"wsl": True, "kd": True, "ce": False}
     assert all(
         ("part of the difference may be the tuning" in one.sentence) == one.smaller_budget for one in found.comparisons
     )
-    staged = compare([made_up(SEARCH, tmp_path / "b").records()], baseline="kd (untuned)", where=["stage=confirm"])
+    staged = compare([searched.records()], baseline="kd (untuned)", where=["stage=confirm"])
     assert [one.smaller_budget for one in staged.comparisons] == [True, True, True, True, False]
 
 
@@ -270,8 +270,8 @@ def _right(records: SweepRecords, trial_id: str) -> np.ndarray[Any, Any]:
     return kept.right
 
 
-def test_the_wide_intervals_are_of_the_kept_logits(tmp_path: Path) -> None:
-    sweep = made_up(ABLATION, tmp_path)
+def test_the_wide_intervals_are_of_the_kept_logits(ablated: MadeUp) -> None:
+    sweep = ablated
     found = compare([sweep.records()])
     for row, interval in zip(found.rows, found.wide_intervals, strict=True):
         outcomes = outcomes_of(sweep, row.variant)
@@ -312,8 +312,8 @@ def test_students_that_were_tested_on_different_examples_have_no_paired_wide_int
     assert compare([kept(values)]).comparisons[0].wide_interval is not None
 
 
-def test_a_mean_over_configurations_has_the_mean_outcomes(tmp_path: Path) -> None:
-    sweep = made_up(GRID, tmp_path)
+def test_a_mean_over_configurations_has_the_mean_outcomes(gridded: MadeUp) -> None:
+    sweep = gridded
     found = compare([sweep.records()], by=["variant"])
     records = sweep.records()
     for row, interval in zip(found.rows, found.wide_intervals, strict=True):
@@ -347,8 +347,8 @@ def test_a_trial_that_was_taken_over_has_the_outcomes_of_where_it_ran() -> None:
 # --- as data ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_json_has_every_figure(tmp_path: Path) -> None:
-    found = compare([made_up(SEARCH, tmp_path).records()])
+def test_the_json_has_every_figure(searched: MadeUp) -> None:
+    found = compare([searched.records()])
     data = json.loads(json.dumps(found.to_json(), allow_nan=False))
     for row, one in zip(data["rows"], found.rows, strict=True):
         described = describe(one.values)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.analysis.helpers import ABLATION, ACCURACY, GRID, SEARCH, ablation, but, made_up, record, sweep_of
+from tests.analysis.helpers import ABLATION, ACCURACY, GRID, SEARCH, MadeUp, ablation, but, made_up, record, sweep_of
 from wsl_sweep.analysis import Row, SweepRecords, rows_of
 from wsl_sweep.errors import WslSweepError
 from wsl_sweep.sweep.table import Standing
@@ -243,8 +243,8 @@ def test_a_mean_over_a_grid_keeps_what_another_sweep_has_too() -> None:
 # --- whole sweeps -----------------------------------------------------------------------------------------------------
 
 
-def test_the_table_of_a_search_has_winners_and_baselines_and_their_budgets(tmp_path: Path) -> None:
-    found = rows(made_up(SEARCH, tmp_path).records())
+def test_the_table_of_a_search_has_winners_and_baselines_and_their_budgets(searched: MadeUp) -> None:
+    found = rows(searched.records())
     assert [(one.variant, one.tuned, one.tuning_trials) for one in found] == [
         ("wsl", True, 6), ("kd", True, 6), ("kd (untuned)", False, 0), ("ce", False, 0),
     ]  # fmt: skip
@@ -259,8 +259,8 @@ def test_pruned_search_trials_are_part_of_a_budget(tmp_path: Path) -> None:
     assert [one.tuning_trials for one in rows(sweep.records())] == [6, 6, 0, 0]
 
 
-def test_the_search_itself_can_be_looked_at(tmp_path: Path) -> None:
-    sweep = made_up(SEARCH, tmp_path).records()
+def test_the_search_itself_can_be_looked_at(searched: MadeUp) -> None:
+    sweep = searched.records()
     found = rows_of([sweep], "validation/accuracy", where=("stage=search",))
     assert len(found) == 12
     assert {one.variant for one in found} == {"wsl", "kd"}
@@ -269,9 +269,9 @@ def test_the_search_itself_can_be_looked_at(tmp_path: Path) -> None:
     assert alphas == sorted(alphas)
 
 
-def test_all_that_was_confirmed_keeps_its_budget(tmp_path: Path) -> None:
+def test_all_that_was_confirmed_keeps_its_budget(searched: MadeUp) -> None:
     """Two candidates of each arm, of which one won; what is compared with an untuned baseline is marked so."""
-    sweep = made_up(SEARCH, tmp_path).records()
+    sweep = searched.records()
     found = rows_of([sweep], "validation/accuracy", where=("stage=confirm",))
     assert [(one.variant, one.tuning_trials) for one in found] == [
         ("wsl", 6), ("wsl", 6), ("kd", 6), ("kd", 6), ("kd (untuned)", 0), ("ce", 0),
@@ -288,15 +288,15 @@ def test_winners_that_were_trained_on_everything_are_not_mixed_with_their_candid
     assert len(every) == (6 if part == "train" else 8)
 
 
-def test_variants_that_are_one_training_have_a_row_each(tmp_path: Path) -> None:
-    found = {one.variant: one for one in rows(made_up(ABLATION, tmp_path).records())}
+def test_variants_that_are_one_training_have_a_row_each(ablated: MadeUp) -> None:
+    found = {one.variant: one for one in rows(ablated.records())}
     assert list(found) == ["ce", "kd", "wsl", "plain"]
     assert found["kd"].trial_ids == found["plain"].trial_ids
     assert found["kd"].values == found["plain"].values
 
 
-def test_where_a_variant_does_not_read_the_grid_it_has_one_row(tmp_path: Path) -> None:
-    found = rows(made_up(GRID, tmp_path).records())
+def test_where_a_variant_does_not_read_the_grid_it_has_one_row(gridded: MadeUp) -> None:
+    found = rows(gridded.records())
     assert [one.label for one in found] == [
         "ce", "kd temperature=2", "kd temperature=4", "wsl temperature=2", "wsl temperature=4",
     ]  # fmt: skip
