@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from tests.sweep.fakes import spec_of
 from wsl_sweep.spec.plan import Trial, ablation_cells
+from wsl_sweep.sweep.table import Standing
 from wsl_sweep.tracking import MlflowWriter, Tracking, redact, resolve_tracking
 
 SWEEP = {"name": "s", "uuid": "u-1", "description": "Why?", "git_commit": "abc", "device": "cpu"}
@@ -178,3 +180,49 @@ def test_the_command_line_wins_over_the_file_and_that_over_the_environment(monke
     assert resolve_tracking(None, None, "e").uri == "http://environment"
     assert resolve_tracking(None, "http://file", "e").uri == "http://file"
     assert resolve_tracking("http://option", "http://file", "e").uri == "http://option"
+
+
+def table_row(variant: str, *members: Trial) -> dict[str, Any]:
+    ids, seeds = [one.trial_id for one in members], [one.seed for one in members]
+    return {"variant": variant, "overrides": {}, "trial_ids": ids, "seeds": seeds, "tuned": True}
+
+
+def places(tag: str | None) -> list[Standing]:
+    return [Standing.from_json(place) for place in json.loads(tag or "[]")]
+
+
+def test_runs_say_in_which_row_of_the_final_table_they_stand_and_lose_that_with_it(tracking: Tracking) -> None:
+    one, two, three = trials()[:3]
+    writer = MlflowWriter(tracking, SWEEP)
+    writer.start()
+    for trial in (one, two, three):
+        tell(writer, trial, "finished")
+    writer.on_event({"event": "decided", "time": 3000.0, "rows": [table_row("a", one, two), table_row("b", two)]})
+    assert writer.flush(60)
+    said = {run.data.tags.get("trial_id"): run.data.tags.get("confirmed") for run in runs_of(tracking)}
+    first = Standing(0, "a", {}, True, (one.seed, two.seed))
+    assert places(said[one.trial_id]) == [first]
+    assert places(said[two.trial_id]) == [first, Standing(1, "b", {}, True, (two.seed,))]
+    assert said[three.trial_id] is None
+    # the sweep was extended, and another won
+    writer.on_event({"event": "decided", "time": 4000.0, "rows": [table_row("a", three)]})
+    assert writer.close("finished", 60)
+    said = {run.data.tags.get("trial_id"): run.data.tags.get("confirmed") for run in runs_of(tracking)}
+    assert said[one.trial_id] is said[two.trial_id] is None
+    assert places(said[three.trial_id]) == [Standing(0, "a", {}, True, (three.seed,))]
+
+
+def test_a_file_of_the_parent_run_is_replaced_by_one_of_its_name(
+    tracking: Tracking, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where MLflow keeps what belongs to a database
+    writer = MlflowWriter(tracking, SWEEP)
+    writer.start()
+    tell(writer, trials()[0], "finished")
+    writer.artifacts({"report.html": b"one", "plots/01.svg": b"<svg/>"})
+    writer.artifacts({"report.html": b"two"})
+    assert writer.close("finished", 60)
+    client = mlflow.MlflowClient(tracking_uri=tracking.uri)
+    for path, content in (("report.html", b"two"), ("plots/01.svg", b"<svg/>")):
+        found = client.download_artifacts(writer.parent_id, path, str(tmp_path))
+        assert Path(found).read_bytes() == content
