@@ -180,18 +180,16 @@ MOST_OF_A_DESCRIPTION = 7_800
 
 
 def describe(summary: Mapping[str, Any], compared: Compared | None) -> str:
-    """The parent run's description in Markdown: question, verdict, table."""
+    """The parent run's description in Markdown: question, verdict, table, the best trial, notes."""
     lines = [summary["description"], ""] if summary["description"] else []
-    if summary["best"]:
-        best, settings = (
-            summary["best"],
-            ", ".join(f"`{path}` = {short(value)}" for path, value in summary["best"]["overrides"].items()),
-        )
+    if compared is not None:
+        lines += [f"**{one.verdict or 'no verdict'}**: {one.sentence}\n" for one in compared.comparisons]
+        lines += [markdown_table(compared), *(f"- {note}" for note in compared.notes), ""]
+    best = summary["best"]
+    if best:
+        settings = ", ".join(f"`{path}` = {short(value)}" for path, value in best["overrides"].items())
         value = ", ".join(map(short, best["value"] if isinstance(best["value"], list) else [best["value"]]))
         lines += [f"Best by {summary['metric']}: {value} at {settings or 'the run as it is'}", ""]
-    if compared is not None:
-        lines += [*(f"**{one.verdict or 'no verdict'}**: {one.sentence}\n" for one in compared.comparisons)]
-        lines += [markdown_table(compared), *(f"- {note}" for note in compared.notes)]
     lines += [f"- {note}" for note in summary["notes"]]
     text = "\n".join(lines) + "\n"
     if len(text) <= MOST_OF_A_DESCRIPTION:
