@@ -165,6 +165,18 @@ def test_failures_are_told_without_secrets(tmp_path: Path) -> None:
     assert all(part != "failures" for part, _ in report.gaps)
 
 
+def test_what_was_asked_is_shown_without_secrets(tmp_path: Path) -> None:
+    address = "postgresql://anna:hunter2@host/mlflow"
+    text = SEARCH.replace("Which one?", f"Which one of {address}?") + f"tracking: {{uri: '{address}'}}\n"
+    spec = spec_of(text)
+    plan = {**PLAN, "command_line": {"sets": [f"dataset.root={address}"]}}
+    report = build_report(spec, conductor_of(spec, tmp_path).state, plan, (), None, lambda trial_id: ())
+    page = render_report(report)
+    assert "hunter2" not in page
+    assert "postgresql://host/mlflow" in report.file
+    assert named(report)["file (SHA-256 of sweep.yaml)"] == hashlib.sha256(text.encode()).hexdigest()
+
+
 def test_a_sweep_that_has_just_begun_has_a_report(tmp_path: Path) -> None:
     spec = spec_of(SEARCH)
     conductor = conductor_of(spec, tmp_path)

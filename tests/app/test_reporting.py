@@ -143,6 +143,13 @@ def test_a_long_description_is_cut_to_what_mlflow_takes(swept: tuple[Any, Any, P
     assert text.rstrip().endswith("`report.html` among the artifacts.")
 
 
+def test_the_description_is_without_secrets() -> None:
+    summary = {"description": "Why http://me:hunter2@host/x?", "best": None, "notes": ["at http://me:hunter2@host/x"]}
+    text = describe(summary, None)
+    assert "hunter2" not in text
+    assert text.count("http://host/x") == 2
+
+
 def test_a_sweep_without_a_table_has_no_comparison(tmp_path: Path) -> None:
     spec = spec_of(
         "name: s\nrun: {recipe: digits}\nspace: {distillation.alpha: {uniform: [1, 4]}}\nsearch: {trials: 2}\n"

@@ -58,7 +58,7 @@ def build_report(
     )
     report = Report(
         title=spec.name,
-        question=spec.description,
+        question=redact(spec.description),
         status=state.status,
         created=f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC",
         metric=compared.metric if compared else metric,
@@ -77,10 +77,10 @@ def build_report(
         early_stopping=stopping,
         failures=tuple(_failures(trials)),
         costs=tuple(_costs(state)),
-        command=_command(plan),
-        file=spec.text,
+        command=redact(_command(plan)),
+        file=redact(spec.text),
         reproduction=tuple(_reproduction(spec, state, plan)),
-        notes=tuple(dict.fromkeys([*spec.notes, *state.notes])),
+        notes=tuple(dict.fromkeys(map(redact, [*spec.notes, *state.notes]))),
     )
     return replace(report, gaps=tuple(_gaps(report, spec)))
 

@@ -181,6 +181,8 @@ MOST_OF_A_DESCRIPTION = 7_800
 
 def describe(summary: Mapping[str, Any], compared: Compared | None) -> str:
     """The parent run's description in Markdown: question, verdict, table, the best trial, notes."""
+    from wsl_sweep.tracking import redact
+
     lines = [summary["description"], ""] if summary["description"] else []
     if compared is not None:
         lines += [f"**{one.verdict or 'no verdict'}**: {one.sentence}\n" for one in compared.comparisons]
@@ -191,7 +193,7 @@ def describe(summary: Mapping[str, Any], compared: Compared | None) -> str:
         value = ", ".join(map(short, best["value"] if isinstance(best["value"], list) else [best["value"]]))
         lines += [f"Best by {summary['metric']}: {value} at {settings or 'the run as it is'}", ""]
     lines += [f"- {note}" for note in summary["notes"]]
-    text = "\n".join(lines) + "\n"
+    text = redact("\n".join(lines) + "\n")
     if len(text) <= MOST_OF_A_DESCRIPTION:
         return text
     whole = text[:MOST_OF_A_DESCRIPTION].rsplit("\n", 1)[0]

@@ -86,7 +86,7 @@ def storable_uri(spec: Spec, options: RunOptions) -> str | None:
 
 def make_writer(spec: Spec, plan: Mapping[str, Any], options: RunOptions, device_kind: str) -> tuple[Any, Any]:
     """The sweep's MLflow writer, not started yet, and where it writes to."""
-    from wsl_sweep.tracking import MlflowWriter, resolve_tracking
+    from wsl_sweep.tracking import MlflowWriter, redact, resolve_tracking
     from wsl_sweep.tracking.settings import git_commit
 
     option = options.tracking_uri or plan["tracking_uri"]
@@ -96,7 +96,7 @@ def make_writer(spec: Spec, plan: Mapping[str, Any], options: RunOptions, device
     sweep = {
         "name": spec.name,
         "uuid": plan["uuid"],
-        "description": spec.description,
+        "description": redact(spec.description),
         "git_commit": plan.get("git_commit") or git_commit(Path.cwd()),
         "device": device_kind,
         "declared": declared(spec),
