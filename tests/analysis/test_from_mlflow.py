@@ -49,7 +49,7 @@ def writer_of(sweep: MadeUp, uri: str, uuid: str | None = None) -> MlflowWriter:
     spec = sweep.spec
     told = {
         "name": spec.name, "uuid": uuid or f"uuid-{spec.name}", "description": spec.description, "git_commit": "abc",
-        "device": "cpu", "declared": json.dumps(declared(spec)),
+        "device": "cpu", "declared": declared(spec),
     }  # fmt: skip
     return MlflowWriter(Tracking(uri, spec.name), told)
 
