@@ -92,7 +92,7 @@ def test_the_terminal_has_rows_comparisons_verdicts_and_notes(wsl: Command) -> N
     assert re.search(r"kd \(untuned\)† +0\.\d{4}", answer.out)
     assert re.search(r"wsl +kd \(untuned\)† +[−+]0\.\d{4} .* 3 pairs +\w+†", answer.out)
     assert "kd (untuned) was not tuned, wsl by" in answer.flat
-    assert "the intervals are over the student's seeds" in answer.flat
+    assert "The intervals are over the student's seeds" in answer.flat
     assert answer.err == ""
 
 
