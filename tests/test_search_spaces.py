@@ -12,18 +12,28 @@ from typing import Any
 import pytest
 
 from tests.conftest import REPO, Workplace
+from tests.test_sweeps import check_against_mlflow, done
 
 pytestmark = pytest.mark.slow
 
 SPACES = sorted(path.stem for path in (REPO / "search_spaces").glob("*.yaml"))
 
+GRID = "temperature"
+"""Run twice."""
+
 RUN_ALL = """
-import sys, traceback
+import functools, sys, traceback
 from pathlib import Path
 import yaml
-from wsl_sweep.app import RunOptions, run_sweep
+from wsl_sweep.app import RunOptions, driving, run_sweep
 from wsl_sweep.spec import CommandLine
+from wsl_sweep.sweep.environment import prepare_environment
 
+prepare_environment(local=True)
+import ray
+
+ray.init = functools.partial(ray.init, num_cpus=1)
+driving.stop_ray = lambda: None
 short = ("schedule.epochs=2", "schedule.milestones=[]", "teacher.schedule.epochs=2", "teacher.schedule.milestones=[]")
 for path in map(Path, sys.argv[1:]):
     trials = 3 if "search" in yaml.safe_load(path.read_text()) else None
@@ -32,16 +42,17 @@ for path in map(Path, sys.argv[1:]):
     except Exception:
         traceback.print_exc()
 """
-"""With fewer epochs, seeds and trials than a user would take, and otherwise as they stand."""
+"""With fewer epochs, seeds and trials than a user would take, and otherwise as they stand; all on one Ray with room for
+one worker, for its start and a second worker's take longer than all trials of a file."""
 
 
 @pytest.fixture(scope="module")
 def ran(new_workplace: Callable[[str], Workplace]) -> tuple[Workplace, str]:
     """Where all have run, and what was printed."""
     workplace = new_workplace("spaces")
-    files = [str(REPO / "search_spaces" / f"{name}.yaml") for name in SPACES]
+    files = [str(REPO / "search_spaces" / f"{name}.yaml") for name in (*SPACES, GRID)]
     environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
-    done = subprocess.run(
+    ended = subprocess.run(
         [sys.executable, "-c", RUN_ALL, *files],
         cwd=workplace.folder,
         env=environment,
@@ -51,7 +62,7 @@ def ran(new_workplace: Callable[[str], Workplace]) -> tuple[Workplace, str]:
         timeout=1500,
         check=False,
     )
-    return workplace, done.stdout
+    return workplace, ended.stdout
 
 
 @pytest.mark.parametrize("name", SPACES)
@@ -66,3 +77,28 @@ def test_each_search_space_runs_from_its_file_to_its_table(name: str, ran: tuple
     assert all(row["n"] == 2 and not row["missing"] for row in summary["confirmed"])
     assert summary["compare"]["baseline"] in {row["variant"].removesuffix(" (untuned)") for row in summary["confirmed"]}
     assert "Traceback" not in printed
+    check_against_mlflow(done(workplace, name))
+
+
+def test_an_ablation_runs_every_variant_on_the_same_seeds(ran: tuple[Workplace, str]) -> None:
+    confirmed = ran[0].summary("weighting")["confirmed"]
+    assert [row["variant"] for row in confirmed] == [
+        "ce", "kd", "exp", "sigmoid_log_ratio", "sigmoid_difference", "sigmoid_ratio",
+    ]  # fmt: skip
+    assert {tuple(row["seeds"]) for row in confirmed} == {(0, 1)}
+
+
+def test_a_grid_crosses_variants_and_a_finished_name_gets_a_number(ran: tuple[Workplace, str]) -> None:
+    summary, again = ran[0].summary(GRID), ran[0].summary(f"{GRID}-2")
+    cells = [(row["variant"], row["overrides"].get("distillation.temperature")) for row in summary["confirmed"]]
+    assert cells == [("ce", None), *((name, t) for name in ("kd", "wsl") for t in (1.0, 2.0, 4.0, 8.0))]
+    assert again["sweep"] == f"{GRID}-2"
+    assert _comparable(summary) == _comparable(again)
+
+
+def _comparable(summary: dict[str, Any]) -> list[Any]:
+    trials = sorted(summary["trials"], key=lambda trial: trial["trial_id"])
+    return [
+        (t["trial_id"], {name: value for name, value in t["metrics"].items() if name != "train/seconds"})
+        for t in trials
+    ]

@@ -26,11 +26,13 @@ from wsl_sweep.sweep.ledger import Ledger, SweepState, fold
 pytest_plugins = ["tests.object_store"]
 pytestmark = pytest.mark.slow
 
-FILE = """
-run: {recipe: digits, schedule: {epochs: 60}, teacher: {model: convnet_8, schedule: {epochs: 4}}}
-variants: {ce: , wsl: }
+EPOCHS = 30
+FILE = f"""
+run: {{recipe: digits, schedule: {{epochs: {EPOCHS}}}, teacher: {{model: convnet_8, schedule: {{epochs: 4}}}}}}
+variants: {{ce: , wsl: }}
 seeds: 2
 """
+"""A checkpoint after every epoch: long enough for a hand to come in between."""
 SECONDS = 300.0
 """For what takes a quarter of a minute on a machine that does nothing else."""
 
@@ -269,25 +271,32 @@ def _tear(sweep: Watched, trial_id: str, checkpoint: str) -> None:
     tensors.write(tensors.read_bytes()[:-7])
 
 
-def test_stopped_in_three_ways_it_goes_on_where_it_stood(undisturbed: Workplace, workplace: Workplace) -> None:
-    """SIGTERM, ``stop`` from another terminal, ``stop --trial`` for one that would take for ever."""
+def test_stopped_in_four_ways_it_goes_on_where_it_stood(undisturbed: Workplace, workplace: Workplace) -> None:
+    """Ctrl-C, SIGTERM, ``stop`` from another terminal, ``stop --trial`` for one that would take for ever."""
     long = "long: {distillation.method: none, schedule: {epochs: 20000, batch_size: 2, milestones: []}}"
     text = FILE.replace("{ce: , wsl: }", f"{{{long}, ce: , wsl: }}").replace("seeds: 2", "seeds: 1")
-    sweep = watched(workplace)
-    with driving(workplace, "run", workplace.write("file.yaml", text), "--name", "whole") as process:
-        until(process, lambda: sweep.begun() and _long(sweep) in sweep.begun())
-        process.send_signal(signal.SIGTERM)
-        output = end_of(process, expect=128 + signal.SIGTERM)
+    sweep, file = watched(workplace), workplace.write("file.yaml", text)
+    with driving(workplace, "run", file, "--name", "whole") as process:
+        until(process, lambda: sweep.ids("finished") and _long(sweep) in sweep.begun())
+        process.send_signal(signal.SIGINT)
+        output = end_of(process, expect=128 + signal.SIGINT)
     assert "wsl-sweep resume whole" in output
-    long_one = _long(sweep)
+    assert "wsl-sweep resume whole" in workplace.run("run", file, "--name", "whole", expect=2)
+    long_one, done = _long(sweep), sweep.ids("finished")
     kept = _newest(sweep)
     assert long_one in kept
-    summary = workplace.summary("whole")
-    assert summary["status"] == "stopped"
-    histories_after_stop(workplace, summary)
+    stopped = workplace.summary("whole")
+    assert stopped["status"] == "stopped"
+    histories_after_stop(workplace, stopped)
 
     with driving(workplace, "resume", "whole") as process:
-        until(process, lambda: sweep.state.trials[long_one].attempt == 2 and "attempt 2" in sweep.log(long_one))
+        until(process, lambda: _attempt(sweep, long_one, 2))
+        process.send_signal(signal.SIGTERM)
+        end_of(process, expect=128 + signal.SIGTERM)
+    histories_after_stop(workplace, workplace.summary("whole"))
+
+    with driving(workplace, "resume", "whole") as process:
+        until(process, lambda: _attempt(sweep, long_one, 3))
         for command in (["resume", "whole"], ["sync", "whole"], ["clean", "whole"]):
             refused = workplace.run(*command, expect=2)
             assert f"is being run by process {process.pid} on " in refused
@@ -300,7 +309,7 @@ def test_stopped_in_three_ways_it_goes_on_where_it_stood(undisturbed: Workplace,
     assert "is not running" in workplace.run("stop", "whole", expect=2)
 
     with driving(workplace, "resume", "whole") as process:
-        until(process, lambda: sweep.state.trials[long_one].attempt == 3 and "attempt 3" in sweep.log(long_one))
+        until(process, lambda: _attempt(sweep, long_one, 4))
         assert f"trial {long_one} of whole: killed" in workplace.run("stop", "whole", "--trial", long_one[:8])
         end_of(process)
     status = json.loads(workplace.run("status", "whole", "--json"))
@@ -310,10 +319,15 @@ def test_stopped_in_three_ways_it_goes_on_where_it_stood(undisturbed: Workplace,
     summary, before = workplace.summary("whole"), undisturbed.summary("whole")
     others = {trial["trial_id"] for trial in summary["trials"]} - {long_one}
     assert results(summary, others) == results(before, others)
+    assert {one: sweep.state.trials[one].attempt for one in done} == dict.fromkeys(done, 1)
     there = timeless(histories_after_stop(workplace, summary))
     beside = timeless(histories(undisturbed.uri, "whole", before))
     assert {trial_id: there[trial_id] for trial_id in others} == {trial_id: beside[trial_id] for trial_id in others}
     assert "nothing to resume" in workplace.run("resume", "whole", expect=2)
+
+
+def _attempt(sweep: Watched, trial_id: str, attempt: int) -> bool:
+    return sweep.state.trials[trial_id].attempt == attempt and f"attempt {attempt}" in sweep.log(trial_id)
 
 
 def _newest(sweep: Watched) -> dict[str, str]:
@@ -340,9 +354,10 @@ def histories_after_stop(workplace: Workplace, summary: dict[str, Any]) -> Histo
     return histories(workplace.uri, "whole", summary)
 
 
-def test_a_killed_worker_costs_an_attempt_and_nothing_else(undisturbed: Workplace, workplace: Workplace) -> None:
-    sweep = watched(workplace)
-    with driving(workplace, "run", workplace.write("file.yaml", FILE), "--name", "whole") as process:
+def test_a_killed_worker_costs_an_attempt_and_nothing_else(undisturbed: Workplace, copied: Workplace) -> None:
+    """Beside a sweep of which everything could have been taken over, but for ``--rerun``."""
+    sweep = watched(copied, "again")
+    with driving(copied, "run", "file.yaml", "--name", "again", "--rerun") as process:
         (victim, *_) = until(process, lambda: sweep.begun(2))
         found = re.search(r"attempt 1: .*, process (\d+) on ", sweep.log(victim))
         assert found is not None
@@ -354,13 +369,15 @@ def test_a_killed_worker_costs_an_attempt_and_nothing_else(undisturbed: Workplac
         trial_id: 2 if trial_id == victim else 1 for trial_id in sweep.state.trials
     }
     assert re.search(r"goes on after epoch \d+, from attempt 1", sweep.log(victim))
-    check_same(undisturbed, workplace)
+    assert "taken over" not in sweep.logs()
+    assert sweep.logs().count(f"epoch={EPOCHS} ") == 4
+    check_same(undisturbed, copied, "again")
 
 
 def test_the_same_trials_are_taken_over_even_if_the_driver_dies_at_the_end(
     undisturbed: Workplace, copied: Workplace
 ) -> None:
-    """Killed between the ledger's last word and the summary; and ``--rerun`` runs what could have been taken over."""
+    """Killed between the ledger's last word and the summary."""
     second = watched(copied, "second")
     with driving(copied, "run", "file.yaml", "--name", "second") as process:
         until(process, lambda: second.state.status == "finished")
@@ -371,12 +388,6 @@ def test_the_same_trials_are_taken_over_even_if_the_driver_dies_at_the_end(
     assert second.logs().count("taken over from the sweep whole") == 4
     assert "epoch=1 " not in second.logs()
     assert "nothing to resume" in copied.run("resume", "second", expect=2)
-
-    copied.run("run", "file.yaml", "--name", "third", "--rerun", timeout=SECONDS)
-    check_same(undisturbed, copied, "third")
-    third = watched(copied, "third")
-    assert "taken over" not in third.logs()
-    assert third.logs().count("epoch=60 ") == 4
 
 
 def test_a_changed_file_adds_or_is_refused(undisturbed: Workplace, copied: Workplace) -> None:
@@ -461,7 +472,7 @@ def test_an_object_store_serves_as_well_as_a_disk(undisturbed: Workplace, workpl
 
     assert re.search(r"whole +finished +4 finished", workplace.run("status", *storage))
     trial_id = sweep.summary["trials"][0]["trial_id"]
-    assert "epoch=60 " in workplace.run("logs", trial_id[:8], *storage)
+    assert f"epoch={EPOCHS} " in workplace.run("logs", trial_id[:8], *storage)
     other = f"sqlite:///{workplace.folder / 'other.db'}"
     workplace.run("sync", "whole", *storage, "--tracking-uri", other, timeout=SECONDS)
     assert histories(other, "whole", sweep.summary) == there

@@ -236,18 +236,6 @@ def test_status_logs_and_plan_know_the_sweep(alpha: Done) -> None:
 
 
 @pytest.mark.slow
-def test_an_ablation_runs_every_variant_on_the_same_seeds(new_workplace: Callable[[str], Workplace]) -> None:
-    """``search_spaces/weighting.yaml``."""
-    arguments = ["--seeds", "2", "--set", "schedule.epochs=10"]
-    sweep = run(new_workplace("weighting"), str(SPACES / "weighting.yaml"), *arguments, name="weighting")
-    check_against_mlflow(sweep)
-    assert [row["variant"] for row in sweep.summary["confirmed"]] == [
-        "ce", "kd", "exp", "sigmoid_log_ratio", "sigmoid_difference", "sigmoid_ratio",
-    ]  # fmt: skip
-    assert {tuple(row["seeds"]) for row in sweep.summary["confirmed"]} == {(0, 1)}
-
-
-@pytest.mark.slow
 def test_joint_search_with_early_stopping_on_a_real_server(workplace: Workplace, mlflow_server: str) -> None:
     arguments = ["--trials", "6", "--seeds", "1", "--set", "schedule.epochs=20"]
     sweep = run(workplace, str(SPACES / "joint.yaml"), *arguments, name="joint", uri=mlflow_server)
@@ -263,26 +251,6 @@ def test_joint_search_with_early_stopping_on_a_real_server(workplace: Workplace,
         kind = trial["overrides"]["distillation.weighting.kind"]
         assert ("distillation.weighting.of" in trial["overrides"]) == (kind == "sigmoid")
     assert all(row["ci95"] is None for row in sweep.summary["confirmed"])
-
-
-@pytest.mark.slow
-def test_a_grid_crosses_variants_and_a_finished_name_gets_a_number(workplace: Workplace) -> None:
-    arguments = ["run", str(SPACES / "temperature.yaml"), "--seeds", "1", "--set", "schedule.epochs=2"]
-    workplace.run(*arguments)
-    workplace.run(*arguments)
-    summary, again = workplace.summary("temperature"), workplace.summary("temperature-2")
-    cells = [(row["variant"], row["overrides"].get("distillation.temperature")) for row in summary["confirmed"]]
-    assert cells == [("ce", None), *((name, t) for name in ("kd", "wsl") for t in (1.0, 2.0, 4.0, 8.0))]
-    assert again["sweep"] == "temperature-2"
-
-    def comparable(one: dict[str, Any]) -> list[Any]:
-        trials = sorted(one["trials"], key=lambda trial: trial["trial_id"])
-        return [
-            (t["trial_id"], {name: value for name, value in t["metrics"].items() if name != "train/seconds"})
-            for t in trials
-        ]
-
-    assert comparable(summary) == comparable(again)
 
 
 def test_a_trial_that_diverges_and_one_whose_worker_dies_fail_alone(workplace: Workplace) -> None:
@@ -320,40 +288,6 @@ def _wait_for_process(sweep: Path, variant: str, seconds: float = 120) -> int:
                 return int(match.group(1))
         time.sleep(0.1)
     raise AssertionError(f"no trial of {variant} began")
-
-
-@pytest.mark.slow
-def test_a_stopped_sweep_is_whole_after_resume(workplace: Workplace) -> None:
-    """By Ctrl-C; SIGTERM is in ``test_survival``."""
-    variants = "variants: {ce: , kd: , long: {schedule.epochs: 300}}\nseeds: 2\n"
-    file = workplace.write("file.yaml", QUICK + variants)
-    process = workplace.start("run", file, "--name", "stopped")
-    with killed_at_last(process):
-        _wait_for_process(workplace.folder / "runs" / "stopped", "long")
-        process.send_signal(signal.SIGINT)
-        output, _ = process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGINT, output
-    assert "wsl-sweep resume stopped" in output
-    assert "Traceback" not in output
-    stopped = done(workplace, "stopped")
-    assert stopped.summary["status"] == "stopped"
-    assert {run.info.status for run in stopped.runs.values()} == {"FINISHED", "KILLED"}
-    assert stopped.runs[None].info.status == "KILLED"
-    check_against_mlflow(stopped)
-    kept = {trial["trial_id"]: trial for trial in stopped.trials(status="finished")}
-    assert kept
-
-    message = workplace.run("run", file, "--name", "stopped", expect=2)
-    assert "wsl-sweep resume stopped" in message
-    workplace.run("resume", "stopped")
-    whole = done(workplace, "stopped")
-    assert len(whole.trials(status="finished")) == 6
-    check_against_mlflow(whole)
-    assert {run.info.status for run in whole.runs.values()} == {"FINISHED"}
-    for trial_id, trial in kept.items():
-        (after,) = whole.trials(trial_id=trial_id)
-        assert {**after["metrics"], **trial["metrics"]} == after["metrics"]  # with test/… beside, nothing else new
-    workplace.run("resume", "stopped", expect=2)
 
 
 def test_a_sweep_in_which_nothing_finishes_has_failed(workplace: Workplace) -> None:

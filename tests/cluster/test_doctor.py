@@ -119,36 +119,28 @@ def test_other_pictures_than_the_drivers_and_a_module_that_a_node_lacks_are_prob
     assert 'no module is called "my_models"' in absent["found"]
 
 
-def test_a_storage_that_is_not_shared_is_found_out_and_nothing_stays(
-    cluster: RayCluster, doctor: Doctor, tmp_path: Path
+def test_a_storage_that_is_not_shared_and_one_that_a_node_cannot_write_are_found_out_and_nothing_stays(
+    cluster: RayCluster, doctor: Doctor
 ) -> None:
     # One path, and another folder for every process: what a disk of each node's own looks like.
-    report = doctor(cluster, storage="/proc/self/cwd/runs")
-    assert found(report, cluster, "storage", "driver")[0]["status"] == "ok"
-    for node in ("head", "one", "two"):
-        (check,) = found(report, cluster, "storage", node)
-        assert check["status"] == "problem"
-        assert "not the driver's folder" in check["found"]
-    assert list(cluster.folder.glob("*/runs")) == []
-
-
-def test_a_storage_that_one_node_cannot_write_is_told(cluster: RayCluster, doctor: Doctor, tmp_path: Path) -> None:
     report = doctor(cluster, storage="/proc/self/cwd/in_the_way/runs")
     assert found(report, cluster, "storage", "driver")[0]["status"] == "ok"
-    (check,) = found(report, cluster, "storage", "two")
-    assert check["status"] == "problem"
-    assert "cannot write" in check["found"]
+    other = "not the driver's folder"
+    for node, told in (("head", other), ("one", other), ("two", "cannot write")):
+        (check,) = found(report, cluster, "storage", node)
+        assert check["status"] == "problem"
+        assert told in check["found"]
+    assert list(cluster.folder.glob("*/in_the_way/runs")) == []
 
 
 def test_cards_that_are_not_there_and_trials_for_which_there_is_no_room(
     cluster: RayCluster, doctor: Doctor, place_of_all: Path, tmp_path: Path
 ) -> None:
     root = place_of_all / "shared" / "pictures"
-    report = doctor(cluster, write(tmp_path, root, resources="{cpu: 1, gpu: 1}"))
+    report = doctor(cluster, write(tmp_path, root, resources="{cpu: 1, gpu: 1, accelerator: A100}"))
     (cards,) = found(report, cluster, "cards", "two")
     assert cards["status"] == "problem"
     assert cards["found"] == "Ray says 1 GPU, torch finds no cards"
-    report = doctor(cluster, write(tmp_path, root, resources="{cpu: 1, gpu: 1, accelerator: A100}"))
     (room,) = found(report, cluster, "room")
     assert room["status"] == "problem"
     assert "A100" in room["found"]
