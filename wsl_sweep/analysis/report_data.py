@@ -288,8 +288,8 @@ class Report:
     ``question`` is the file's description; ``status`` the sweep's (``finished``, ``stopped``, …); ``created`` when the
     report was made, as it is read. ``margin`` is the smallest difference that matters, in the metric's unit; ``level``
     the coverage of all intervals.
-    ``cautions`` are sentences that stand right under the verdict. ``command`` is the shell command that runs it
-    again, ``file`` the file that it runs, as it was, ``reproduction`` the versions, commit and hashes.
+    ``cautions`` are sentences that stand right under the verdict. ``command`` is the shell command that runs it again,
+    ``file`` the file that it runs, as it was but for passwords, ``reproduction`` the versions, commit and hashes.
     ``gaps``: (part, sentence why it has nothing to show).
     """
 
