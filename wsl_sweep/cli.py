@@ -731,7 +731,7 @@ def main() -> NoReturn:
     """Entry point: errors that a user can mend are printed, never a traceback."""
     atexit.register(gc.freeze)  # else the interpreter looks through all of torch, Ray and MLflow before it ends: 3 s
     try:
-        _main()
+        _run_app()
     except SystemExit as end:
         if "wsl_sweep.tracking.outbox" in sys.modules:
             _leave_at_once(end)
@@ -749,7 +749,7 @@ def _leave_at_once(end: SystemExit) -> None:
         os._exit(end.code if isinstance(end.code, int) else int(end.code is not None))
 
 
-def _main() -> NoReturn:
+def _run_app() -> NoReturn:
     try:
         app()
     except WslSweepError as error:
