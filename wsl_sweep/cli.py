@@ -731,6 +731,26 @@ def main() -> NoReturn:
     """Entry point: errors that a user can mend are printed, never a traceback."""
     atexit.register(gc.freeze)  # else the interpreter looks through all of torch, Ray and MLflow before it ends: 3 s
     try:
+        _called()
+    except SystemExit as end:
+        if "wsl_sweep.tracking.outbox" in sys.modules:
+            _leave_at_once(end)
+        raise
+
+
+def _leave_at_once(end: SystemExit) -> None:
+    """Ends the process where a call to MLflow holds it: the interpreter would wait minutes for an upload's threads."""
+    from wsl_sweep.tracking.outbox import held
+
+    if held():
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(end.code if isinstance(end.code, int) else int(end.code is not None))
+
+
+def _called() -> NoReturn:
+    try:
         app()
     except WslSweepError as error:
         print(f"wsl-sweep: {error}", file=sys.stderr)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -157,6 +159,45 @@ def test_a_server_that_is_away_holds_nobody_and_is_said() -> None:
     assert not writer.close("finished", 2)
     assert writer.problem is not None
     assert "127.0.0.1" in writer.problem
+
+
+def test_where_artifacts_cannot_be_kept_the_sweep_has_its_end_all_the_same(tracking: Tracking, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    client = mlflow.MlflowClient(tracking_uri=tracking.uri)
+    client.create_experiment("exp", artifact_location=str(tmp_path / "file" / "store"))
+    writer = MlflowWriter(tracking, SWEEP)
+    writer.start()
+    tell(writer, trials()[0], "finished")
+    begun = time.perf_counter()
+    writer.begin_end(30)
+    writer.artifacts({f"plots/{number}.svg": b"x" for number in range(20)})
+    writer.describe("said", {"mean/x": 1.0})
+    assert not writer.close("finished", 30)
+    assert time.perf_counter() - begun < 25, "each file was tried as often as the first"
+    assert writer.missing() == "20 files of the report"
+    (parent,) = [run for run in runs_of(tracking) if "trial_id" not in run.data.tags]
+    assert parent.info.status == "FINISHED"
+    assert parent.data.tags["mlflow.note.content"] == "said"
+
+
+def test_an_upload_without_an_answer_does_not_hold_the_process() -> None:
+    script = """
+import sys, time
+from concurrent.futures import ThreadPoolExecutor
+from wsl_sweep import cli
+from wsl_sweep.tracking.outbox import Operation, Outbox
+outbox = Outbox(lambda: None, time.monotonic)
+outbox.put(Operation(lambda: ThreadPoolExecutor(1).submit(time.sleep, 60).result(), "artifacts"))
+outbox.start()
+assert not outbox.flush(0.5)
+outbox.stop(at_once=True)
+cli.app = lambda: print("said") or sys.exit(3)
+cli.main()
+"""
+    begun = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout) == (3, "said\n")
+    assert time.perf_counter() - begun < 45
 
 
 def test_against_a_real_server(mlflow_server: str) -> None:

@@ -18,6 +18,9 @@ TRIES = 8
 RESERVE = 5.0
 """Seconds of the end that are left, by all but the last ``flush``, for the last."""
 
+THREAD = "mlflow-writer"
+"""The name of the thread that does them."""
+
 log = logging.getLogger("wsl_sweep.tracking")
 
 
@@ -77,7 +80,7 @@ class Outbox:
         self._patience: float | None = None
         self._ending = threading.Event()
         self._over = False
-        self._thread = threading.Thread(target=self._work, name="mlflow-writer", daemon=True)
+        self._thread = threading.Thread(target=self._work, name=THREAD, daemon=True)
 
     def start(self) -> None:
         """Starts the thread; again is no harm."""
@@ -198,6 +201,11 @@ class Outbox:
 
 
 _STOP = Operation(_nothing)
+
+
+def held() -> bool:
+    """Whether a call to a server or a store of artifacts that does not answer still holds a thread."""
+    return any(thread.name == THREAD and thread.is_alive() for thread in threading.enumerate())
 
 
 def sentence(left: set[tuple[str, str]]) -> str | None:

@@ -57,6 +57,8 @@ class MlflowWriter:
         self._waiting_lock = threading.Lock()
         self._one_attempt: dict[str, int] = {}
         self._incomplete: set[str] = set()
+        self._files: dict[str, bytes] = {}
+        self._no_files = False
         self._first: float | None = None
         self._last: float | None = None
 
@@ -140,9 +142,12 @@ class MlflowWriter:
         self._outbox.put(Operation(lambda: self._describe(text, metrics), "description"))
 
     def artifacts(self, files: Mapping[str, bytes]) -> None:
-        """Has the parent run keep files: path in its artifacts → content."""
-        for path, content in files.items():
-            self._outbox.put(Operation(partial(self._artifact, path, content), "artifacts", path))
+        """Has the parent run keep files: path in its artifacts → content.
+
+        They are written by ``close``, behind everything else: where artifacts are kept may be another place than the
+        server, which may be away or out of reach from here. After one that is refused the others are not tried.
+        """
+        self._files |= files
 
     def begin_end(self, seconds: float = END_SECONDS, patience: float | None = None) -> None:
         """From now on ``flush`` and ``close`` together wait at most ``seconds``, whatever they are given.
@@ -165,6 +170,8 @@ class MlflowWriter:
             seconds: how long to wait for the server at most.
         """
         self._outbox.put(Operation(lambda: self._close(SWEEP_STATUS[status]), "sweep"))
+        for path, content in self._files.items():
+            self._outbox.put(Operation(partial(self._artifact, path, content), "artifacts", path, self._refuse_files))
         in_time = self._outbox.flush(seconds)
         self._outbox.stop(at_once=not in_time)
         return in_time and self.missing() is None
@@ -299,7 +306,13 @@ class MlflowWriter:
     def _describe(self, text: str, metrics: Mapping[str, float]) -> None:
         self._runs.describe(self._parent(), text, metrics, self._last if self._last is not None else time.time())
 
+    def _refuse_files(self) -> None:
+        self._no_files = True
+
     def _artifact(self, path: str, content: bytes) -> None:
+        if self._no_files:
+            self._outbox.refused.add(("artifacts", path))
+            return
         self._runs.log_artifact(self._parent(), path, content)
 
     def _close(self, status: str) -> None:
