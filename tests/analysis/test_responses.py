@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from scipy import stats
 
 from tests.sweep.fakes import conductor_of, play, spec_of
-from wsl_sweep.analysis import answered, coordinates, records_of, response_curves
+from wsl_sweep.analysis import answered, coordinates, records_of, response_curves, responses
 from wsl_sweep.analysis.records import Record
 from wsl_sweep.analysis.responses import FEWEST_FOR_A_BAND, gaussian_process, importance
 from wsl_sweep.spec.distributions import Distribution
@@ -67,6 +68,21 @@ def test_a_sweep_of_thousands_has_a_curve_in_seconds() -> None:
     band = gaussian_process([(x, x) for x in xs.tolist()])
     assert band is not None
     assert np.allclose(band.mean, band.xs, atol=0.05)
+
+
+def test_the_curve_of_many_noisy_trials_rests_on_all_of_them_and_is_fitted_on_some() -> None:
+    generator = np.random.default_rng(0)
+    xs = generator.uniform(0, 1, 1000)
+    points = list(zip(xs.tolist(), (np.sin(3 * xs) + generator.normal(0, 0.5, 1000)).tolist(), strict=True))
+    begun = time.perf_counter()
+    whole = gaussian_process(points)
+    assert time.perf_counter() - begun < 30, "the fit takes as long as the third power of their number says"
+    some = gaussian_process(points[:100])
+    assert whole is not None
+    assert some is not None
+    assert np.allclose(whole.mean, np.sin(3 * np.array(whole.xs)), atol=0.2)
+    width = [np.mean(np.subtract(band.high, band.low)) for band in (whole, some)]
+    assert width[0] < 0.6 * width[1]
 
 
 def test_single_values_have_means_with_intervals_over_their_trials() -> None:
@@ -139,6 +155,19 @@ def test_importance_finds_the_parameter_that_matters_and_warns_below_20_trials(
     assert ("guess" in found.warning) == warned
     if not warned:  # the metric goes by α alone
         assert values[ALPHA] > 0.7
+
+
+def test_importance_of_a_long_search_takes_some_of_its_trials_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(responses, "MOST_FOR_IMPORTANCE", 10)
+    spec = spec_of(SEARCH.replace("TRIALS", "24"))
+    conductor = conductor_of(spec, tmp_path)
+    play(conductor)
+    found = importance(spec, list(conductor.state.trials.values()))
+    assert found is not None
+    assert found.groups[0].trials == 8
+    assert "from 8 of 24 finished trials" in found.note
 
 
 def test_no_importance_of_one_trial(tmp_path: Path) -> None:

@@ -289,7 +289,8 @@ class Report:
     report was made, as it is read. ``margin`` is the smallest difference that matters, in the metric's unit; ``level``
     the coverage of all intervals.
     ``cautions`` are sentences that stand right under the verdict. ``command`` is the shell command that runs it again,
-    ``file`` the file that it runs, as it was, ``reproduction`` the versions, commit and hashes. ``gaps``: (part, sentence why it has nothing to show).
+    ``file`` the file that it runs, as it was but for passwords, ``reproduction`` the versions, commit and hashes.
+    ``gaps``: (part, sentence why it has nothing to show).
     """
 
     title: str

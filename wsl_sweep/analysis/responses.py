@@ -30,11 +30,18 @@ from wsl_sweep.sweep.ledger import TrialState
 FEWEST_FOR_A_BAND = 5
 """Different values from which a curve is fitted."""
 
-MOST_FOR_A_BAND = 400
-"""A Gaussian process of more points takes minutes: every n-th is used then."""
+MOST_FOR_A_BAND = 1000
+"""Of more points every n-th is used for a curve."""
+
+MOST_TO_FIT = 100
+"""Of more points every n-th is used to fit how long, how high and how noisy the curve is: that takes their number's
+third power, a few hundred times."""
 
 FEWEST_FOR_IMPORTANCE = 20
 """Trials below which importances are a guess."""
+
+MOST_FOR_IMPORTANCE = 300
+"""Of more trials every n-th is used: fANOVA takes the square of their number, minutes of a thousand."""
 
 CURVE_POINTS = 60
 
@@ -142,9 +149,13 @@ def gaussian_process(points: Sequence[tuple[float, float]], *, log: bool = False
     shape = ConstantKernel(1.0, (1e-2, 1e2)) * Matern(0.5, (0.15, 5.0), nu=2.5)
     kernel = level + shape + WhiteKernel(0.3, (1e-2, 1e1))
     process = GaussianProcessRegressor(kernel, n_restarts_optimizer=1, random_state=0)
+    places, values = ((shown - low) / width)[:, None], (used[:, 1] - mean) / scale
+    every = -(-len(used) // MOST_TO_FIT)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a length at its bound is an answer, too
-        process.fit(((shown - low) / width)[:, None], (used[:, 1] - mean) / scale)
+        process.fit(places[::every], values[::every])
+        if every > 1:
+            process = GaussianProcessRegressor(process.kernel_, optimizer=None).fit(places, values)
         grid = np.linspace(0.0, 1.0, CURVE_POINTS)
         fitted, deviation = process.predict(grid[:, None], return_std=True)
     noise = process.kernel_.k2.noise_level
@@ -189,21 +200,24 @@ def importance(spec: Spec, trials: Sequence[TrialState]) -> Importance | None:
     from wsl_sweep.sweep.study import ArmStudy
 
     groups = []
+    note = "Optuna's fANOVA: the share of the metric's variance, within each arm."
     for arm in spec.arms:
-        own = [one for one in trials if one.trial.arm == arm and one.settled]
-        count = sum(one.status == "finished" for one in own)
-        if count > 1:
+        finished = [one for one in trials if one.trial.arm == arm and one.status == "finished"]
+        own = finished[:: -(-len(finished) // MOST_FOR_IMPORTANCE) or 1]
+        if len(own) < len(finished):
+            note += f" Of {arm} from {len(own)} of {len(finished)} finished trials, evenly taken."
+        if len(own) > 1:
             study = ArmStudy(spec, arm, "cpu", own).study
             found = _importances(study)
             if found:
-                groups.append(ImportanceGroup(arm, tuple(found.items()), count))
+                groups.append(ImportanceGroup(arm, tuple(found.items()), len(own)))
     if not groups:
         return None
     few = [f"{group.label} has {group.trials}" for group in groups if group.trials < FEWEST_FOR_IMPORTANCE]
     warning = ""
     if few:
         warning = f"Fewer than {FEWEST_FOR_IMPORTANCE} finished trials ({', '.join(few)}): take this as a guess."
-    return Importance(tuple(groups), warning, "Optuna's fANOVA: the share of the metric's variance, within each arm.")
+    return Importance(tuple(groups), warning, note)
 
 
 def _importances(study: Any) -> dict[str, float]:
