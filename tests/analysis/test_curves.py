@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from tests.sweep.fakes import spec_of
+from wsl_sweep.analysis import curves
 from wsl_sweep.analysis.curves import QUANTILES, early_stopping, learning_curve, rank_correlation, weight_fan
 from wsl_sweep.analysis.grouping import Row
 from wsl_sweep.spec.plan import ablation_cells
@@ -139,3 +141,18 @@ def test_too_few_trials_say_nothing() -> None:
     assert found.correlations == ()
     assert "Too few trials" in found.sentence
     assert "No scheduler" in found.sentence
+
+
+def test_of_a_long_search_some_trials_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(curves, "MOST", 5)
+    states = trials(2, 12)
+    rows = curves_of(states, [[float(k), float(k)] for k in range(12)])
+    read: list[str] = []
+
+    def counted(trial_id: str) -> Any:
+        read.append(trial_id)
+        return rows[trial_id]
+
+    found = early_stopping(states, counted, "m", "none", 1)
+    assert len(read) == 4
+    assert [(one.epoch, one.n) for one in found.correlations] == [(1, 4)]

@@ -125,6 +125,19 @@ def test_what_it_cost(tmp_path: Path) -> None:
     assert costs["teacher forwards saved"].startswith(f"{7 * len(trials)} (70.0% of what trials asked for)")
 
 
+def test_what_other_sweeps_trained_cost_nothing_here(tmp_path: Path) -> None:
+    def taken(trial: Trial) -> dict[str, Any]:
+        there = {"taken_over": {"sweep": "other", "attempt": 1}} if trial.stage == "search" else {}
+        return {**told(trial), **there}
+
+    report, state = report_of(SEARCH, tmp_path, taken)
+    costs = named(report)
+    assert len(state.trials) == 8 + 9
+    assert costs["epochs trained"] == str(4 * 9)
+    assert costs["examples trained on"] == "900"
+    assert costs["trials taken over"].startswith("8 from other sweeps")
+
+
 def test_how_to_reproduce_it(tmp_path: Path) -> None:
     report, _ = report_of(SEARCH, tmp_path)
     facts = named(report)

@@ -12,11 +12,11 @@ from safetensors.numpy import save_file
 
 from tests.sweep.fakes import conductor_of, outcome_of, play, spec_of
 from wsl_sweep.analysis.from_mlflow import OUTCOMES
-from wsl_sweep.app import report_sweep, results
+from wsl_sweep.app import report_sweep, reporting, results
 from wsl_sweep.app.reporting import REPORT, final_comparison
 from wsl_sweep.app.results import MOST_OF_A_DESCRIPTION, describe, finish
-from wsl_sweep.errors import WslSweepError
-from wsl_sweep.storage import place
+from wsl_sweep.errors import StorageError, WslSweepError
+from wsl_sweep.storage import DiskPlace, place
 
 TEXT = """
 name: s
@@ -130,6 +130,74 @@ def test_no_sweep_fails_for_its_report(swept: tuple[Any, Any, Path], monkeypatch
     assert summary["status"] == "finished"
     assert any("the report could not be made: RuntimeError: cannot draw" in line for line in said)
     assert any("wsl-sweep report s" in line for line in said)
+
+
+def test_no_sweep_fails_for_its_comparison(swept: tuple[Any, Any, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    spec, state, folder = swept
+
+    def broken(*_: Any) -> None:
+        raise OverflowError("too large")
+
+    monkeypatch.setattr(results, "final_comparison", broken)
+    monkeypatch.setattr(results, "_log_best", lambda *_: None)
+    said: list[str] = []
+    summary = finish(spec, place(folder), PLAN, state, Writer(), None, said.append)
+    assert summary["status"] == "finished"
+    assert json.loads((folder / "summary.json").read_text())["confirmed"][0]["n"] == 2
+    assert any("could not be compared: OverflowError: too large" in line for line in said)
+
+
+def test_logits_in_a_store_that_does_not_answer_take_no_verdict_away(swept: tuple[Any, Any, Path]) -> None:
+    spec, state, folder = swept
+
+    class Away(DiskPlace):
+        def __truediv__(self, name: str) -> DiskPlace:
+            return Away(self.path / name)
+
+        def read_bytes(self) -> bytes:
+            raise StorageError("no answer")
+
+    compared = final_comparison(spec, state, Away(folder), "u-1")
+    assert compared is not None
+    assert compared.comparisons
+    assert set(compared.wide_intervals) == {None}
+
+
+def test_the_report_of_a_sweep_whose_driver_died_says_that_it_has_stopped(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    folder.mkdir()
+    conductor = conductor_of(spec_of(TEXT), folder)
+    (folder / "plan.json").write_text(json.dumps(PLAN))
+    (folder / "sweep.yaml").write_text(TEXT)
+    task = conductor.next()
+    assert task is not None
+    conductor.started(task.key)
+    page = Path(report_sweep("s", storage=str(tmp_path))).read_text()
+    assert "stopped" in page
+    assert ">running<" not in page
+
+
+def test_the_rows_of_the_table_are_read_once(swept: tuple[Any, Any, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    spec, state, folder = swept
+    read: list[str] = []
+
+    def rows(trial_id: str, attempt: int) -> list[dict[str, float]]:
+        read.append(trial_id)
+        return [{"epoch": 1.0, "validation/accuracy": 0.5}, {"epoch": 2.0, "validation/accuracy": 0.6}]
+
+    monkeypatch.setattr(reporting, "rows_of", lambda folder: rows)
+    page = reporting.report_page(spec, state, place(folder), PLAN, final_comparison(spec, state, place(folder), "u-1"))
+    assert sorted(read) == sorted(state.trials)
+    assert any("by-epoch" in name or "learning" in name or "epoch" in name for name in page.pictures)
+
+
+def test_the_parents_metrics_have_names_that_mlflow_takes() -> None:
+    labels = ["wsl " + "x" * 300 + "1", "wsl " + "x" * 300 + "2", "a=1", "a:1"]
+    rows = [{"label": label, "mean": float(k), "sd": None} for k, label in enumerate(labels)]
+    metrics = results._parent_metrics({"best": None, "comparison": {"rows": rows, "metric": "test/accuracy"}})
+    assert sorted(metrics.values()) == [0.0, 1.0, 2.0, 3.0]
+    assert max(map(len, metrics)) <= 250
+    assert {"mean/a:1/test/accuracy", "mean/a:1 2/test/accuracy"} <= set(metrics)
 
 
 def test_a_long_description_is_cut_to_what_mlflow_takes(swept: tuple[Any, Any, Path]) -> None:

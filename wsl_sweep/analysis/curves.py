@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from wsl_sweep.analysis.grouping import Row
 from wsl_sweep.analysis.report_data import (
@@ -15,7 +16,7 @@ from wsl_sweep.analysis.report_data import (
     WeightFan,
 )
 from wsl_sweep.analysis.statistics import t_interval
-from wsl_sweep.sweep.ledger import TrialState
+from wsl_sweep.sweep.ledger import READERS, TrialState
 
 Rows = Sequence[Mapping[str, float]]
 """The rows of epochs of a trial: metrics by name, ``epoch`` from 1."""
@@ -31,6 +32,9 @@ SAFE, DOUBTFUL = 0.8, 0.5
 
 FEWEST = 4
 """Trials from which a rank correlation is told."""
+
+MOST = 500
+"""Of more trials every n-th is read for it: their rows may lie in an object store."""
 
 
 def learning_curve(rows: Iterable[Row], rows_of: RowsOf, metric: str) -> LearningCurve | None:
@@ -121,11 +125,11 @@ def _correlations(finished: Sequence[TrialState], rows_of: RowsOf, metric: str) 
     """Spearman's, of each epoch's value with the last, over the trials with the most common number of epochs."""
     lengths = [one.trial.epochs for one in finished]
     usual = max(set(lengths), key=lengths.count) if lengths else 0
-    curves = []
-    for one in finished:
-        values = [row.get(metric, math.nan) for row in rows_of(one.trial.trial_id)] if one.trial.epochs == usual else []
-        if len(values) == usual and all(map(math.isfinite, values)):
-            curves.append(values)
+    read = [one.trial.trial_id for one in finished if one.trial.epochs == usual]
+    read = read[:: -(-len(read) // MOST) or 1]
+    with ThreadPoolExecutor(READERS) as readers:
+        told = list(readers.map(lambda trial_id: [row.get(metric, math.nan) for row in rows_of(trial_id)], read))
+    curves = [values for values in told if len(values) == usual and all(map(math.isfinite, values))]
     if len(curves) < FEWEST or usual < 2:
         return ()
     last = [curve[-1] for curve in curves]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from wsl_sweep.errors import StorageError
 from wsl_sweep.spec.distributions import Distribution
 from wsl_sweep.spec.sections import CompareSection
 from wsl_sweep.spec.spec import Spec
@@ -193,7 +194,7 @@ def kept_outcomes(folder: Place) -> Callable[[str], Outcomes | None]:
         try:
             kept = load((folder / "trials" / trial_id / "test_logits.safetensors").read_bytes())
             right = kept["logits"].argmax(axis=1) == kept["labels"]
-        except (OSError, SafetensorError, KeyError, ValueError):
+        except (OSError, StorageError, SafetensorError, KeyError, ValueError):
             return None
         which = hashlib.sha256(kept["ids"].tobytes() + kept["labels"].tobytes())
         return Outcomes(right, which.hexdigest()[:16])

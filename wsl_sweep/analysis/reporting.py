@@ -179,8 +179,9 @@ def _costs(state: SweepState) -> Iterator[Named]:
         own = [one for one in trials if one.trial.stage == stage]
         spent = math.fsum(one.seconds for one in own)
         yield Named(f"trials, {stage}", f"{len(own)} in {duration(spent)} of training")
-    yield Named("epochs trained", f"{sum(one.epochs for one in trials):,}")
-    examples = [one.facts["examples"] for one in trials if one.facts.get("examples") is not None]
+    here = [one for one in trials if not one.facts.get("taken_over")]  # the others' were trained by other sweeps
+    yield Named("epochs trained", f"{sum(one.epochs for one in here):,}")
+    examples = [one.facts["examples"] for one in here if one.facts.get("examples") is not None]
     if examples:
         yield Named("examples trained on", f"{sum(examples):,}")
     teachers = [one.facts["teacher"] for one in trials if one.facts.get("teacher")]
@@ -189,9 +190,9 @@ def _costs(state: SweepState) -> Iterator[Named]:
         share = f" ({found / (computed + found):.1%} of what trials asked for)" if computed + found else ""
         yield Named("teacher forwards", f"{computed:,} pictures")
         yield Named("teacher forwards saved", f"{found:,}{share}: found in the logit bank")
-    taken = sum(bool(one.facts.get("taken_over")) for one in trials)
+    taken = len(trials) - len(here)
     if taken:
-        yield Named("trials taken over", f"{taken} from other sweeps of the storage")
+        yield Named("trials taken over", f"{taken} from other sweeps of the storage, trained there")
 
 
 def _command(plan: Mapping[str, Any]) -> str:

@@ -8,9 +8,8 @@ from dataclasses import replace
 from wsl_sweep.analysis.comparison import Compared, compare
 from wsl_sweep.analysis.paper import PUBLISHED_METRIC, PaperTable, layout_of, set_out
 from wsl_sweep.analysis.records import SweepRecords, kept_outcomes, records_of
-from wsl_sweep.app.folders import find_sweep, open_sweep, state_of
+from wsl_sweep.app.folders import find_sweep, open_sweep, state_as_it_stands
 from wsl_sweep.errors import WslSweepError
-from wsl_sweep.sweep.lease import holder
 
 
 def sweep_records(name: str, storage: str | None = None) -> SweepRecords:
@@ -20,11 +19,7 @@ def sweep_records(name: str, storage: str | None = None) -> SweepRecords:
     """
     folder = find_sweep(storage, name)
     spec, plan = open_sweep(folder)
-    state = state_of(folder)
-    if state.status == "running" and holder(folder) is None:  # its driver died without a word
-        state.status = "stopped"
-        for trial in state.trials.values():
-            trial.status = "killed" if trial.status in ("running", "lost") else trial.status
+    state = state_as_it_stands(folder)
     return records_of(replace(spec, name=name), state, uuid=plan["uuid"], outcomes=kept_outcomes(folder))
 
 

@@ -70,6 +70,21 @@ def state_of(folder: Place) -> SweepState:
     return fold(Ledger(folder / "ledger").events())
 
 
+def state_as_it_stands(folder: Place) -> SweepState:
+    """As ``state_of``; a sweep whose driver died without a word has stopped."""
+    state = state_of(folder)
+    if state.status == "running" and holder(folder) is None:
+        as_stopped(state)
+    return state
+
+
+def as_stopped(state: SweepState) -> None:
+    """Of a sweep that nobody runs any more: it has stopped, and trials without a last word were killed."""
+    state.status = "stopped"
+    for trial in state.trials.values():
+        trial.status = "killed" if trial.status in ("running", "lost") else trial.status
+
+
 def sweep_status(folder: Place) -> str:
     """``finished``, ``failed``, ``stopped``, or ``running`` where it has no last word (yet)."""
     return state_of(folder).status

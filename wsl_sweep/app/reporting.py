@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import importlib
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 from wsl_sweep.analysis.comparison import Compared, compare
 from wsl_sweep.analysis.curves import Rows, RowsOf
 from wsl_sweep.analysis.records import kept_outcomes, records_of
-from wsl_sweep.app.folders import find_sweep, open_sweep, rows_of, state_of
+from wsl_sweep.app.folders import find_sweep, open_sweep, rows_of, state_as_it_stands
 from wsl_sweep.errors import WslSweepError
 from wsl_sweep.spec.spec import Spec
 from wsl_sweep.storage import Place, place
-from wsl_sweep.sweep.ledger import SweepState
+from wsl_sweep.sweep.ledger import READERS, SweepState
 
 if TYPE_CHECKING:
     from wsl_sweep.analysis.report import Page
@@ -45,15 +45,19 @@ def report_page(
 
 
 def _rows_by_trial(folder: Place, state: SweepState) -> RowsOf:
-    """The rows of a trial's attempt that counts, each read once."""
+    """The rows of a trial's attempt that counts. Those of the final table, which are asked for again and again, are
+    read once; of a search's, which may be thousands, none is kept.
+    """
     rows = rows_of(folder)
 
-    @functools.cache
     def by_trial(trial_id: str) -> Rows:
         known = state.trials.get(trial_id)
         return rows(trial_id, known.attempt) if known is not None and known.attempt else ()
 
-    return by_trial
+    table = list(dict.fromkeys(trial_id for row in state.rows for trial_id in row["trial_ids"]))
+    with ThreadPoolExecutor(1 if folder.local is not None else READERS) as readers:
+        kept = dict(zip(table, readers.map(by_trial, table), strict=True))
+    return lambda trial_id: kept[trial_id] if trial_id in kept else by_trial(trial_id)
 
 
 def report_sweep(name: str, *, storage: str | None = None, to: Path | None = None) -> str:
@@ -69,7 +73,7 @@ def report_sweep(name: str, *, storage: str | None = None, to: Path | None = Non
     """
     folder = find_sweep(storage, name)
     spec, plan = open_sweep(folder)
-    spec, state = replace(spec, name=name), state_of(folder)
+    spec, state = replace(spec, name=name), state_as_it_stands(folder)
     page = report_page(spec, state, folder, plan, final_comparison(spec, state, folder, plan["uuid"]))
     target = place(to) if to is not None else folder / REPORT
     if to is not None and to.is_dir():

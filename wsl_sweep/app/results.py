@@ -50,7 +50,7 @@ def finish(
     from wsl_sweep.tracking import redact
 
     wait = PATIENT_SECONDS if patient else WAIT_SECONDS
-    compared = final_comparison(spec, state, folder, plan["uuid"])
+    compared = _compared(spec, state, folder, plan, say)
     summarised = functools.partial(build_summary, spec, state, uuid=plan["uuid"], compared=compared)
     (folder / "summary.json").write_json(summarised())
     files = _report(spec, state, folder, plan, compared, say)
@@ -63,8 +63,7 @@ def finish(
         try:
             _log_best(best, folder, writer, tracking)
         except Exception as error:
-            first = str(error).strip().splitlines()[0] if str(error).strip() else ""
-            say(f"the best student could not be logged as an MLflow model: {type(error).__name__}: {first}")
+            say(f"the best student could not be logged as an MLflow model: {_first_line(error)}")
     if reached:
         writer.describe(describe(summary, compared), _parent_metrics(summary))
         writer.artifacts(files)
@@ -89,6 +88,22 @@ def finish(
     return summary
 
 
+def _compared(
+    spec: Spec, state: Any, folder: Place, plan: Mapping[str, Any], say: Callable[[str], None]
+) -> Compared | None:
+    """The final table compared. No sweep fails for that: its results are kept without it."""
+    try:
+        return final_comparison(spec, state, folder, plan["uuid"])
+    except Exception as error:
+        say(f"the final table could not be compared: {_first_line(error)}; see wsl-sweep compare {folder.name}")
+    return None
+
+
+def _first_line(error: Exception) -> str:
+    first = next((line for line in str(error).splitlines() if line.strip()), "")
+    return f"{type(error).__name__}: {first.strip()}"
+
+
 def _report(
     spec: Spec,
     state: Any,
@@ -110,9 +125,8 @@ def _report(
         if outcomes is not None:
             files[OUTCOMES] = outcomes
     except Exception as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else ""
         say(
-            f"the report could not be made: {type(error).__name__}: {first}; to make it again: "
+            f"the report could not be made: {_first_line(error)}; to make it again: "
             f"wsl-sweep report {with_storage(folder.name, folder)}"
         )
     return files
@@ -160,19 +174,26 @@ def _parent_metrics(summary: Mapping[str, Any]) -> dict[str, float]:
     metrics: dict[str, float] = {}
     if summary["best"] and isinstance(summary["best"]["value"], float):
         metrics[f"best/{summary['metric']}"] = summary["best"]["value"]
-    rows = (summary["comparison"] or {"rows": []})["rows"]
-    for row in rows:
-        if row["mean"] is not None:
-            name = _metric_name(row["label"])
-            metrics[f"mean/{name}/{summary['comparison']['metric']}"] = row["mean"]
-            if row["sd"] is not None:
-                metrics[f"sd/{name}/{summary['comparison']['metric']}"] = row["sd"]
+    comparison = summary["comparison"] or {"rows": [], "metric": ""}
+    for row in comparison["rows"]:
+        name, number = _metric_name(row["label"], comparison["metric"]), 1
+        while f"mean/{name}/{comparison['metric']}" in metrics:  # of labels that MLflow could not tell apart
+            number += 1
+            name = f"{_metric_name(row['label'], comparison['metric'])} {number}"
+        for what in ("mean", "sd"):
+            if row[what] is not None:
+                metrics[f"{what}/{name}/{comparison['metric']}"] = row[what]
     return metrics
 
 
-def _metric_name(label: str) -> str:
-    """A row's label as a part of a metric's name: MLflow takes letters, digits and a few signs."""
-    return re.sub(r"[^\w.\- :]", "_", label.replace(" (untuned)", "_untuned").replace("=", ":"))
+LONGEST_METRIC = 250
+"""Characters that MLflow takes of a metric's name."""
+
+
+def _metric_name(label: str, metric: str) -> str:
+    """A row's label as a part of a metric's name: MLflow takes letters, digits and a few signs, and not too many."""
+    name = re.sub(r"[^\w.\- :]", "_", label.replace(" (untuned)", "_untuned").replace("=", ":"))
+    return name[: LONGEST_METRIC - len(f"mean//{metric} 999")]
 
 
 MOST_OF_A_DESCRIPTION = 7_800

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from wsl_sweep.analysis.records import declared
-from wsl_sweep.app.folders import find_sweep, open_sweep, rows_of
+from wsl_sweep.app.folders import as_stopped, find_sweep, open_sweep, rows_of
 from wsl_sweep.app.options import Finished, RunOptions, settle_resources
 from wsl_sweep.app.results import finish
 from wsl_sweep.errors import SweepError, WslSweepError
@@ -45,7 +45,7 @@ def bring_in_line(
     events = Ledger(folder / "ledger").events()
     state = fold(events)
     if state.status == "running":
-        state.status = "stopped"  # its driver died without a word
+        as_stopped(state)  # its driver died without a word
     device_kind = plan.get("device_kind") or settle_resources(spec, options.address)[1]
     writer, tracking = make_writer(spec, plan, options, device_kind)
     writer.warm_up()
