@@ -170,6 +170,11 @@ def test_ids_of_trials_are_no_numbers() -> None:
     assert row.by_seed == {0: 0.9}
 
 
+def test_names_are_no_numbers() -> None:
+    found = rows(ablation({"1": {0: 0.9}, "1.0": {0: 0.8}}), where=("variant=1",))
+    assert values(found) == {"1": {0: 0.9}}
+
+
 def test_conditions_hold_together() -> None:
     (row,) = rows(ablation(GRID_TABLE), where=("variant=wsl", "distillation.alpha=1", "seed=1"))
     assert row.by_seed == {1: 0.95}
