@@ -401,11 +401,12 @@ def trial_params(trial: Trial) -> dict[str, str]:
 
 
 def _naming_tags(trial: Trial) -> dict[str, str]:
-    """What a trial is called, and what sets it apart."""
+    """What a trial is called, and what sets it apart, as JSON; nothing where that is too long for a tag."""
+    overrides = json.dumps(dict(trial.overrides), default=str)
     return {
         "variants": ",".join(trial.variants),
         "row": row_name(trial),
-        "overrides": json.dumps(dict(trial.overrides), default=str)[:TAG_LENGTH],
+        "overrides": overrides if len(overrides) <= TAG_LENGTH else "{}",
     }
 
 
