@@ -48,9 +48,22 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         config.option.dist, config.option.loadscopereorder = "loadfile", False
 
 
+LONGEST = (
+    "test_sweeps.py",
+    "test_survival.py",
+    "cluster/test_sweeps.py",
+    "test_bank_sweeps.py",
+    "test_search_spaces.py",
+    "test_method_sweeps.py",
+    "benchmarks/test_programs.py",
+    "cluster/test_doctor.py",
+)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest file comes first: else one process would wait at the end for the other."""
-    items.sort(key=lambda item: item.path != Path(__file__).with_name("test_sweeps.py"))
+    """The longest files come first: else one process would wait at the end for the other."""
+    order = {Path(__file__).parent / name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path, len(order)))
 
 
 @dataclass
@@ -118,7 +131,7 @@ def workplace(new_workplace: Callable[[str], Workplace]) -> Workplace:
     return new_workplace("work")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def mlflow_server(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Iterator[str]:
     """The address of a real MLflow server on 127.0.0.1."""
     folder = tmp_path_factory.mktemp("server")

@@ -145,49 +145,26 @@ def test_the_second_sweep_never_runs_the_teacher_and_has_the_bits_of_the_first(c
     assert results(warm) == results(cold.summary)
 
 
-def test_a_sweep_without_a_bank_always_runs_the_teacher_and_has_the_same_bits(cold: Cold) -> None:
-    cold.workplace.run(
-        "run", cold.workplace.write("two.yaml", file_of(ALPHAS[:2])), "--name", "off", "--no-bank", "--rerun"
-    )
-    off = cold.workplace.summary("off")
-    assert off["teacher"]["found"] == 0
-    assert off["teacher"]["computed"] >= 2 * len(cold.met)
-    whole = results(cold.summary)["trials"]
-    assert len(off["trials"]) == 2
-    for trial_id, trial in results(off)["trials"].items():
-        assert trial[:3] == whole[trial_id][:3]
-        assert numbers(trial[3]) == numbers(whole[trial_id][3])
-    assert any("the logit bank is off" in note for note in off["notes"])
-
-
-def test_a_trial_alone_meets_the_same_views_and_has_the_same_bits(
+def test_two_trials_alone_at_the_same_moment_share_each_view_and_have_the_same_bits(
     cold: Cold, new_workplace: Callable[[str], Workplace]
 ) -> None:
-    (trial,) = [one for one in cold.summary["trials"] if one["overrides"]["distillation.alpha"] == 2.5]
+    """And one that has no bank has them, too."""
     workplace = with_bank(new_workplace("alone"))
-    alone = json.loads(workplace.run("train", *in_sets("distillation.alpha=2.5")))
-    assert alone["trial_id"] == trial["trial_id"]
-    assert numbers(alone["metrics"]) == numbers(trial["metrics"])
-    assert alone["teacher"]["computed"] == len(cold.met)
+    alone = {f"distillation.alpha={alpha}": alpha for alpha in ALPHAS[-2:]}
+    processes = [workplace.start("train", *in_sets(text)) for text in alone]
+    answers = [process.communicate(timeout=200)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], answers
+    told = [json.loads(answer) for answer in answers]
+    assert sum(one["teacher"]["computed"] for one in told) == len(cold.met)
+    assert rows_in(workplace.folder / "bank") == len(cold.met)
 
-
-def test_two_sweeps_at_the_same_moment_share_each_view(cold: Cold, new_workplace: Callable[[str], Workplace]) -> None:
-    bank = cold.workplace.folder / "shared-bank"
-    works, halves = [], (ALPHAS[:2], ALPHAS[2:4])
-    for number, alphas in enumerate(halves):
-        work = with_bank(new_workplace(f"half-{number}"), bank)
-        work.write("file.yaml", file_of(alphas))
-        works.append((work, work.start("run", "file.yaml", "--name", f"half-{number}")))
-    outputs = [process.communicate(timeout=200)[0] for _, process in works]
-    assert [process.returncode for _, process in works] == [0, 0], outputs
-    summaries = [work.summary(f"half-{number}") for number, (work, _) in enumerate(works)]
-    assert sum(summary["teacher"]["computed"] for summary in summaries) == len(cold.met)
-    assert rows_in(bank) == len(cold.met)
-    whole = results(cold.summary)["trials"]
-    for summary in summaries:
-        for trial in summary["trials"]:
-            (_, _, _, before) = whole[trial["trial_id"]]
-            assert numbers(trial["metrics"]) == numbers(before)
+    without = json.loads(workplace.run("train", *in_sets(next(iter(alone))), "--no-bank"))
+    assert without["teacher"]["found"] == 0
+    assert without["teacher"]["computed"] >= len(cold.met)
+    for one, alpha in zip((*told, without), (*alone.values(), ALPHAS[-2]), strict=True):
+        (trial,) = [one for one in cold.summary["trials"] if one["overrides"]["distillation.alpha"] == alpha]
+        assert one["trial_id"] == trial["trial_id"]
+        assert numbers(one["metrics"]) == numbers(trial["metrics"])
 
 
 # --- killed ----------------------------------------------------------------------------------------------------------
@@ -306,10 +283,10 @@ seeds: 1
 
 
 def test_auto_is_measured_once_and_resume_keeps_what_was_found(workplace: Workplace) -> None:
-    """The sweep is killed before its first trial, and its plan made to say the other precision."""
+    """The sweep, without a bank, is killed before its first trial, and its plan made to say the other precision."""
     file = workplace.write("file.yaml", AUTO)
     plan = workplace.folder / "runs" / "auto" / "plan.json"
-    process = workplace.start("run", file, "--name", "auto")
+    process = workplace.start("run", file, "--name", "auto", "--no-bank")
     try:
         wait_until(plan.exists, process)
         wait_until(lambda: plan.read_text().endswith("}\n"), process)
@@ -325,10 +302,13 @@ def test_auto_is_measured_once_and_resume_keeps_what_was_found(workplace: Workpl
     settled = "float32" if found["chosen"] == "bfloat16" else "bfloat16"
     found["chosen"] = settled
     plan.write_text(json.dumps(content))
-    workplace.run("resume", "auto")
-    trials = workplace.summary("auto")["trials"]
+    workplace.run("resume", "auto", "--no-bank")
+    summary = workplace.summary("auto")
+    trials = summary["trials"]
     assert [(trial["status"], trial["config"]["precision"]) for trial in trials] == [("finished", settled)] * 2
     assert json.loads(plan.read_text())["precision"] == content["precision"]
+    assert summary["teacher"]["computed"] > summary["teacher"]["found"] == 0
+    assert any("the logit bank is off" in note for note in summary["notes"])
 
 
 # --- no room ---------------------------------------------------------------------------------------------------------

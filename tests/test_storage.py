@@ -225,10 +225,8 @@ def test_a_folder_that_cannot_be_written_is_told_with_the_place() -> None:
             act()
 
 
-@pytest.mark.parametrize("act", ["create", "read_bytes"])
-def test_a_store_that_does_not_answer_is_told_with_the_place(
-    act: str, s3: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_store_that_does_not_answer_is_told_with_the_place(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its client tries for some seconds: both acts at once."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         dead = f"http://127.0.0.1:{probe.getsockname()[1]}"
@@ -236,8 +234,10 @@ def test_a_store_that_does_not_answer_is_told_with_the_place(
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     storage._object_store.cache_clear()
     file = place(s3) / "file"
-    with pytest.raises(StorageError, match=str(file)):
-        getattr(file, act)(*([b""] if act == "create" else []))
+    with ThreadPoolExecutor(2) as threads:
+        for failing in (threads.submit(file.create, b""), threads.submit(file.read_bytes)):
+            with pytest.raises(StorageError, match=str(file)):
+                failing.result()
 
 
 @pytest.mark.parametrize("act", ["write", "create"])

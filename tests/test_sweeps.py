@@ -27,6 +27,7 @@ from wsl_sweep.data import load
 from wsl_sweep.sweep.ledger import Ledger
 
 SPACES = REPO / "search_spaces"
+TRIALS, EPOCHS = 6, 20
 QUICK = """
 run: {recipe: digits, schedule: {epochs: 3}, teacher: {model: convnet_8, schedule: {epochs: 4}}}
 """
@@ -80,7 +81,8 @@ def check_against_mlflow(sweep: Done) -> None:
         for metric, value in trial["metrics"].items():
             assert found.data.metrics[metric] == pytest.approx(value, abs=1e-12)
         for path, value in trial["overrides"].items():
-            assert found.data.params[path] == str(value)
+            if path != "recipe":  # the name of many other settings, which are there
+                assert found.data.params[path] == str(value)
 
 
 @contextlib.contextmanager
@@ -95,13 +97,14 @@ def killed_at_last(process: subprocess.Popen[str]) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def alpha(new_workplace: Callable[[str], Workplace]) -> Done:
-    """``search_spaces/alpha.yaml`` as it is."""
-    return run(new_workplace("alpha"), str(SPACES / "alpha.yaml"), name="alpha")
+    """``search_spaces/alpha.yaml`` with fewer trials and epochs."""
+    arguments = ["--trials", str(TRIALS), "--set", f"schedule.epochs={EPOCHS}"]
+    return run(new_workplace("alpha"), str(SPACES / "alpha.yaml"), *arguments, name="alpha")
 
 
 def test_the_first_sweep_ends_with_a_confirmed_table(alpha: Done) -> None:
     assert alpha.summary["status"] == "finished"
-    assert len(alpha.trials(stage="search", status="finished")) == 12
+    assert len(alpha.trials(stage="search", status="finished")) == TRIALS
     assert len(alpha.trials(stage="confirm", status="finished")) == (2 + 2) * 3
     rows = {row["variant"]: row for row in alpha.summary["confirmed"]}
     assert list(rows) == ["tuned", "kd", "ce"]
@@ -126,7 +129,7 @@ def test_trials_run_side_by_side_though_the_teacher_was_alone(alpha: Done) -> No
             together += len(under_way) > 1
         elif event["event"] == "finished":
             under_way.discard(event["trial_id"])
-    assert together >= 8  # of 24; without a second worker none
+    assert together >= 3  # of 18; without a second worker none
 
 
 def test_the_summary_and_mlflow_agree(alpha: Done) -> None:
@@ -162,7 +165,7 @@ def test_nothing_was_chosen_on_the_test_set(alpha: Done) -> None:
 
 
 def test_the_teacher_was_trained_once(alpha: Done, cache: Path) -> None:
-    """Promise 3: one card for all 24 trials, and every distilled trial was made with its weights."""
+    """Promise 3: one card for all trials, and every distilled trial was made with its weights."""
     used = {
         t["fingerprint"]["teacher"] for t in alpha.summary["trials"] if t["config"]["distillation"]["method"] == "kd"
     }
@@ -175,15 +178,16 @@ def test_the_teacher_was_trained_once(alpha: Done, cache: Path) -> None:
 
 
 def test_a_trial_alone_is_the_trial_of_the_sweep_bit_for_bit(alpha: Done) -> None:
-    """Promise 1: the last trial, on a worker that had done others before, and the last one of the search."""
-    for trial in (alpha.trials(stage="confirm", variants=["tuned"])[-1], alpha.trials(stage="search")[-1]):
-        value = trial["overrides"]["distillation.alpha"]
-        arguments = ["--set", f"distillation.alpha={value!r}", "--seed", str(trial["seed"]), "--json"]
-        alone = json.loads(alpha.workplace.run("train", "--recipe", "digits", *arguments))
-        assert alone["trial_id"] == trial["trial_id"]
-        for metric, there in trial["metrics"].items():
-            if metric != "train/seconds" and not metric.startswith("test/"):
-                assert alone["metrics"][metric] == there, metric
+    """Promise 1: the last trial, on a worker that had done others before."""
+    trial = alpha.trials(stage="confirm", variants=["tuned"])[-1]
+    value = trial["overrides"]["distillation.alpha"]
+    arguments = ["--set", f"distillation.alpha={value!r}", "--set", f"schedule.epochs={EPOCHS}"]
+    arguments += ["--seed", str(trial["seed"]), "--json"]
+    alone = json.loads(alpha.workplace.run("train", "--recipe", "digits", *arguments))
+    assert alone["trial_id"] == trial["trial_id"]
+    for metric, there in trial["metrics"].items():
+        if metric != "train/seconds" and not metric.startswith("test/"):
+            assert alone["metrics"][metric] == there, metric
 
 
 def test_the_best_student_is_a_model_that_loads_and_predicts(alpha: Done) -> None:
@@ -225,11 +229,11 @@ def test_only_students_worth_keeping_stay(alpha: Done) -> None:
 
 
 def test_status_logs_and_plan_know_the_sweep(alpha: Done) -> None:
-    assert re.search(r"alpha +finished +24 finished", alpha.workplace.run("status"))
+    assert re.search(r"alpha +finished +18 finished", alpha.workplace.run("status"))
     (listed,) = json.loads(alpha.workplace.run("status", "--json"))
-    assert listed["trials"] == {"finished": 24}
+    assert listed["trials"] == {"finished": 18}
     trial = alpha.summary["trials"][0]["trial_id"]
-    assert "epoch=40" in alpha.workplace.run("logs", trial[:8])
+    assert f"epoch={EPOCHS}" in alpha.workplace.run("logs", trial[:8])
     plan = alpha.workplace.run("plan", str(SPACES / "alpha.yaml"))
     assert re.search(r"teachers +1 +1", plan)
     assert "from what earlier trials took on this machine" in plan
@@ -320,6 +324,7 @@ def _listening(port: int) -> set[str]:
 
 
 def test_the_ui_listens_on_this_machine_only(alpha: Done) -> None:
+    alpha.workplace.environment["MLFLOW_WORKERS"] = "1"  # of four each would import all of MLflow
     process = alpha.workplace.start("ui", "--port", "59871")
     try:
         for _ in range(240):

@@ -31,7 +31,7 @@ def run(name: str, output: Path, *arguments: str) -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_programs_at_their_smallest_size(tmp_path: Path) -> None:
-    sweep = run("sweep", tmp_path / "sweep.json", "--trials", "2", "--epochs", "1", "--loader-workers", "0")
+    sweep = run("sweep", tmp_path / "sweep.json", "--trials", "1", "--epochs", "1", "--loader-workers", "0")
     assert len(sweep["seconds"]["ours"]) == len(sweep["seconds"]["naive"]) == 1
     assert sweep["accuracy"]["seeds"] == 1
     writer = run("writer", tmp_path / "writer.json", "--epochs", "10", "--trials", "2", "--rounds", "1")

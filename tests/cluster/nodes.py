@@ -97,7 +97,7 @@ class RayCluster:
         node = Node(HEAD, cpus=0, environment={**(QUICK if self.quick else {}), **(environment or {})})
         port = self.address.rpartition(":")[2]
         arguments = ["--head", f"--port={port}", f"--temp-dir={self._temporary}"]
-        arguments.append("--ray-client-server-port=0")  # else all clusters of this machine want the same port
+        arguments.append(f"--ray-client-server-port={free_port()}")  # else all clusters of this machine want the same
         if dashboard:
             own = free_port()
             self.dashboard = f"http://127.0.0.1:{own}"

@@ -159,7 +159,6 @@ def test_a_node_that_is_frozen_does_not_hold_up_the_others(cluster: RayCluster, 
         report = doctor(cluster, seconds=20.0)
     finally:
         cluster.thaw("two")
-    (wrong,) = problems(report)
+    (wrong,) = [one for one in problems(report) if cluster.addresses["two"] in one["node"]]
     assert wrong["what"] == "answer"
-    assert cluster.addresses["two"] in wrong["node"]
     assert found(report, cluster, "versions", "one")[0]["status"] == "ok"

@@ -283,18 +283,26 @@ def test_a_process_with_the_same_number_after_a_restart_is_another(on_disk: Plac
     assert lease.stale.alive is False
 
 
-@pytest.mark.parametrize("content", GARBAGE)
 def test_a_lease_that_cannot_be_read_is_somebodys_until_its_time_is_over(
-    on_disk: Place, content: bytes, take: Callable[..., Lease]
+    tmp_path: Path, take: Callable[..., Lease]
 ) -> None:
-    (on_disk / "lease" / "000001.json").write(content)
-    (on_disk / "lease" / "notes.json").write(b"not one of ours")
-    said: list[str] = []
-    holder(on_disk)
-    begun = time.monotonic()
-    assert take(on_disk, said.append).held
-    assert time.monotonic() - begun >= SHORT
-    assert len(said) == 1
+    """Waited for side by side."""
+
+    def wait(number: int) -> tuple[bool, float, int]:
+        sweep = place(tmp_path / str(number))
+        (sweep / "lease" / "000001.json").write(GARBAGE[number])
+        (sweep / "lease" / "notes.json").write(b"not one of ours")
+        said: list[str] = []
+        holder(sweep)
+        begun = time.monotonic()
+        held = take(sweep, said.append).held
+        return held, time.monotonic() - begun, len(said)
+
+    with ThreadPoolExecutor(len(GARBAGE)) as takers:
+        for content, (held, seconds, said) in zip(GARBAGE, takers.map(wait, range(len(GARBAGE))), strict=True):
+            assert held, content
+            assert seconds >= SHORT, content
+            assert said == 1, content
 
 
 def test_a_lease_that_is_just_being_read_while_it_is_renewed_is_not_taken(on_disk: Place) -> None:

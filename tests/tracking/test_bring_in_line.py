@@ -143,7 +143,7 @@ writer.flush(60)
 print("through", flush=True)
 """
     through = []
-    for seconds in (0.0, 0.05, 0.2, 0.33, 0.5, 0.7):
+    for seconds in (0.0, 0.1, 0.3, 0.6):
         process = subprocess.Popen([sys.executable, "-c", code], cwd=REPO, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         assert process.stdout.readline() == "connected\n"
@@ -151,7 +151,7 @@ print("through", flush=True)
         process.kill()
         through.append("through" in process.stdout.read())
         process.wait()
-    assert not through[2]
+    assert not through[1]
     bring(disturbed, ledger)
     bring(undisturbed, ledger)
     assert snapshot(disturbed) == snapshot(undisturbed)

@@ -20,8 +20,8 @@ from wsl_sweep.tracking.runs import SweepRuns
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses between tries are short."""
-    monkeypatch.setattr(outbox, "FIRST_PAUSE", 0.02)
-    monkeypatch.setattr(outbox, "LONGEST_PAUSE", 0.1)
+    monkeypatch.setattr(outbox, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(outbox, "LONGEST_PAUSE", 0.03)
 
 
 def begun(tracking: Tracking) -> MlflowWriter:
@@ -99,18 +99,22 @@ def test_a_server_that_is_not_there_is_given_up_at_once_where_it_is_asked(hasty:
     assert "a run" in str(writer.missing())
 
 
-@pytest.mark.parametrize("status", [403, 401, 404, 413, 429, 500, 502, 503])
-def test_what_a_proxy_refuses_for_a_while_is_sent_again_in_order(proxy: Proxy, status: int, hasty: None) -> None:
-    wanted, tracking = trials()[:2], Tracking(proxy.address, f"proxy-{status}")
-    writer = MlflowWriter(tracking, {**SWEEP, "uuid": f"proxy-{status}"})
-    writer.start()
-    assert writer.flush(60)
-    proxy.status = status
-    tell(writer, sweep_of(map(story, wanted)))
-    while len(proxy.refused) < 2 * outbox.TRIES + 3:
-        time.sleep(0.02)
-    assert str(status) in str(writer.problem)
-    proxy.status = None
+def test_what_a_proxy_refuses_for_a_while_is_sent_again_in_order(proxy: Proxy, hasty: None) -> None:
+    """Every refusal in its turn, each while a trial of its own is told."""
+    wanted, tracking = trials(3), Tracking(proxy.address, "proxy")
+    first, *rest = sweep_of([])
+    writer = begun(tracking)
+    tell(writer, [first])
+    for status, trial in zip((403, 401, 404, 413, 429, 500, 502, 503), wanted, strict=False):
+        assert writer.flush(60)
+        proxy.refused.clear()
+        proxy.status = status
+        tell(writer, story(trial))
+        while len(proxy.refused) < 2 * outbox.TRIES + 3:
+            time.sleep(0.02)
+        assert str(status) in str(writer.problem)
+        proxy.status = None
+    tell(writer, [*story(wanted[-1]), *rest])
     assert writer.close("finished", 60), (writer.missing(), writer.problem)
     assert is_whole(snapshot(tracking), wanted)
 
