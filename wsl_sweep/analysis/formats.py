@@ -135,13 +135,17 @@ def footnotes(compared: Compared) -> list[str]:
 
 
 def markdown(compared: Compared) -> str:
-    """A Markdown table, verdicts and notes below it."""
-    return "\n".join([markdown_table(compared), *(f"- {markdown_text(note)}" for note in footnotes(compared))]) + "\n"
+    """Markdown tables of the rows and of the comparisons, verdicts and notes below them."""
+    return "\n".join([markdown_tables(compared), *(f"- {markdown_text(note)}" for note in footnotes(compared))]) + "\n"
 
 
-def markdown_table(compared: Compared) -> str:
-    """The table alone."""
-    header, lines = table_of(compared)
+def markdown_tables(compared: Compared) -> str:
+    """The tables alone: side by side they are too wide for a page."""
+    shown = [row_table(compared), *([comparison_table(compared)] if compared.comparisons else [])]
+    return "\n".join(_markdown_table(header, lines) for header, lines in shown)
+
+
+def _markdown_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     text = [_markdown_line(header), _markdown_line(["---"] * len(header)), *map(_markdown_line, lines)]
     return "\n".join(text) + "\n"
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from wsl_sweep.analysis.comparison import Compared
-from wsl_sweep.analysis.formats import json_text, markdown_table
+from wsl_sweep.analysis.formats import json_text, markdown_tables
 from wsl_sweep.analysis.from_mlflow import OUTCOMES, outcomes_file
 from wsl_sweep.analysis.records import kept_outcomes, records_of
 from wsl_sweep.analysis.summary import build_summary
@@ -207,7 +207,7 @@ def describe(summary: Mapping[str, Any], compared: Compared | None) -> str:
     lines = [summary["description"], ""] if summary["description"] else []
     if compared is not None:
         lines += [f"**{one.verdict or 'no verdict'}**: {one.sentence}\n" for one in compared.comparisons]
-        lines += [markdown_table(compared), *(f"- {note}" for note in compared.notes), ""]
+        lines += [markdown_tables(compared), *(f"- {note}" for note in compared.notes), ""]
     best = summary["best"]
     if best:
         settings = ", ".join(f"`{path}` = {short(value)}" for path, value in best["overrides"].items())
