@@ -134,6 +134,15 @@ def test_the_sentence_goes_by_the_first_epoch_at_which_a_trial_could_be_stopped(
     assert word in found.sentence
 
 
+def test_from_which_epoch_on_it_would_be_safe_is_said() -> None:
+    states = trials(4, 6)
+    rows = curves_of(states, [[float(-k), float(-k), float(k), float(k)] for k in range(6)])
+    found = early_stopping(states, rows.__getitem__, "m", "none", 1)
+    assert (
+        "what is stopped there may well be among the best; from epoch 3 on it stays at 0.8 or above." in found.sentence
+    )
+
+
 def test_too_few_trials_say_nothing() -> None:
     states = trials(3, 3)
     rows = curves_of(states, [[0.1, 0.2, 0.3]] * 3)

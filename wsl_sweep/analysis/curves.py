@@ -172,8 +172,20 @@ def _safety(
     if at.rho >= SAFE:
         meaning = "stopping there is safe"
     elif at.rho >= DOUBTFUL:
-        meaning = "stopping there may lose a good trial now and then; more grace epochs are safer"
+        meaning = "stopping there may lose a good trial now and then"
     else:
-        meaning = "what is stopped there may well have been among the best"
+        meaning = "what is stopped there may well be among the best"
     only = ", and of those that were stopped nobody knows" if pruned else ""
-    return f"{said} {told}{only}: {meaning}."
+    since = _safe_since(correlations)
+    later = f"; from epoch {since} on it stays at {SAFE} or above" if since is not None and since > at.epoch else ""
+    return f"{said} {told}{only}: {meaning}{later}."
+
+
+def _safe_since(correlations: Sequence[EarlyCorrelation]) -> int | None:
+    """The epoch from which on stopping is safe."""
+    since = None
+    for one in reversed(correlations):
+        if one.rho < SAFE:
+            break
+        since = one.epoch
+    return since
