@@ -242,6 +242,8 @@ def show_finished(finished: Finished) -> None:
                 " ".join(f"{value:.4f}" for value in row["values"]),
             )  # fmt: skip
         console.print(table)
+    for one in (summary.get("comparison") or {}).get("comparisons", ()):
+        console.print(one["sentence"], markup=False)
     counts: dict[str, int] = {}
     for trial in summary["trials"]:
         counts[trial["status"]] = counts.get(trial["status"], 0) + 1
@@ -256,8 +258,6 @@ def show_finished(finished: Finished) -> None:
         )
     for note in summary["notes"]:
         console.print(f"note: {note}", markup=False)
-    for one in (summary.get("comparison") or {}).get("comparisons", ()):
-        console.print(one["sentence"], markup=False)
     report = finished.folder / REPORT
     if report.exists():
         console.print(f"Report: {report}", markup=False)
