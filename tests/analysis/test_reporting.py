@@ -95,7 +95,7 @@ def test_the_report_of_a_search(tmp_path: Path) -> None:
     )
     assert [row.label for row in report.rows] == ["tuned", "kd", "ce"]
     assert [row.is_baseline for row in report.rows] == [False, True, False]
-    assert [row.tuning_trials for row in report.rows] == [8, 0, 0]
+    assert [row.tuning_trials for row in report.rows] == [8, None, None]
     assert [one.label for one in report.comparisons] == ["tuned", "ce"]
     assert report.comparisons[0].smaller_budget
     assert len(report.verdicts) == 2

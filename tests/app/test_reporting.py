@@ -12,11 +12,14 @@ from safetensors.numpy import save_file
 
 from tests.sweep.fakes import conductor_of, outcome_of, play, spec_of
 from wsl_sweep.analysis.from_mlflow import OUTCOMES
+from wsl_sweep.analysis.records import SweepRecords, kept_outcomes, records_of
 from wsl_sweep.app import report_sweep, reporting, results
 from wsl_sweep.app.reporting import REPORT, final_comparison
-from wsl_sweep.app.results import MOST_OF_A_DESCRIPTION, describe, finish
+from wsl_sweep.app.results import describe, finish
 from wsl_sweep.errors import StorageError, WslSweepError
-from wsl_sweep.storage import DiskPlace, place
+from wsl_sweep.spec import Spec
+from wsl_sweep.storage import DiskPlace, Place, place
+from wsl_sweep.sweep.ledger import SweepState
 
 TEXT = """
 name: s
@@ -75,6 +78,11 @@ def swept(tmp_path: Path) -> tuple[Any, Any, Path]:
         tensors = {"logits": logits, "labels": labels, "ids": np.arange(50)}
         save_file(tensors, folder / "trials" / trial_id / "test_logits.safetensors")
     return spec, conductor.state, folder
+
+
+def evidence(spec: Spec, state: SweepState, folder: Place) -> SweepRecords:
+    """What is compared and reported of a sweep."""
+    return records_of(spec, state, uuid="u-1", outcomes=kept_outcomes(folder))
 
 
 def test_a_report_is_made_again_at_any_time(swept: tuple[Any, Any, Path], tmp_path: Path) -> None:
@@ -157,7 +165,7 @@ def test_logits_in_a_store_that_does_not_answer_take_no_verdict_away(swept: tupl
         def read_bytes(self) -> bytes:
             raise StorageError("no answer")
 
-    compared = final_comparison(spec, state, Away(folder), "u-1")
+    compared = final_comparison(evidence(spec, state, Away(folder)))
     assert compared is not None
     assert compared.comparisons
     assert set(compared.wide_intervals) == {None}
@@ -186,7 +194,8 @@ def test_the_rows_of_the_table_are_read_once(swept: tuple[Any, Any, Path], monke
         return [{"epoch": 1.0, "validation/accuracy": 0.5}, {"epoch": 2.0, "validation/accuracy": 0.6}]
 
     monkeypatch.setattr(reporting, "rows_of", lambda folder: rows)
-    page = reporting.report_page(spec, state, place(folder), PLAN, final_comparison(spec, state, place(folder), "u-1"))
+    sweep = evidence(spec, state, place(folder))
+    page = reporting.report_page(spec, state, place(folder), PLAN, sweep, final_comparison(sweep))
     assert sorted(read) == sorted(state.trials)
     assert any("by-epoch" in name or "learning" in name or "epoch" in name for name in page.pictures)
 
@@ -202,11 +211,11 @@ def test_the_parents_metrics_have_names_that_mlflow_takes() -> None:
 
 def test_a_long_description_is_cut_to_what_mlflow_takes(swept: tuple[Any, Any, Path]) -> None:
     spec, state, folder = swept
-    compared = final_comparison(spec, state, place(folder), "u-1")
+    compared = final_comparison(evidence(spec, state, place(folder)))
     assert compared is not None
     summary = {"description": "Why?", "best": None, "notes": [f"note {k} " + "x" * 200 for k in range(60)]}
     text = describe(summary, compared)
-    assert len(text) < MOST_OF_A_DESCRIPTION + 100
+    assert 7_500 < len(text) <= 8_000
     assert text.startswith("Why?")
     assert text.rstrip().endswith("`report.html` among the artifacts.")
 
@@ -227,4 +236,23 @@ def test_a_sweep_without_a_table_has_no_comparison(tmp_path: Path) -> None:
     assert task is not None
     conductor.started(task.key)
     conductor.ended(task.key, outcome_of(task))
-    assert final_comparison(spec, conductor.state, place(tmp_path), "u") is None
+    assert final_comparison(evidence(spec, conductor.state, place(tmp_path))) is None
+
+
+def test_the_logits_of_a_sweep_are_read_once_at_its_end(
+    swept: tuple[Any, Any, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, state, folder = swept
+    read: list[str] = []
+
+    class Counting(DiskPlace):
+        def __truediv__(self, name: str) -> DiskPlace:
+            return Counting(self.path / name)
+
+        def read_bytes(self) -> bytes:
+            read.append(self.name)
+            return super().read_bytes()
+
+    monkeypatch.setattr(results, "_log_best", lambda *_: None)
+    finish(spec, Counting(folder), PLAN, state, Writer(), None, print)
+    assert read.count("test_logits.safetensors") == len(state.trials)

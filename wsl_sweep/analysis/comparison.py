@@ -270,10 +270,3 @@ def _comparison_json(one: Comparison) -> dict[str, Any]:
 
 def _list(interval: Interval | None) -> list[float] | None:
     return None if interval is None else list(interval)
-
-
-def settings_of(row: Mapping[str, Any]) -> str:
-    """A row's settings in one line, from its JSON."""
-    from wsl_sweep.spec.wording import settings
-
-    return settings(row["settings"], row["variant"])

@@ -16,7 +16,7 @@ from wsl_sweep.spec.spec import Spec
 from wsl_sweep.storage import Place
 from wsl_sweep.sweep.ledger import SweepState, TrialState
 from wsl_sweep.sweep.table import Standing, standings, unrun_text
-from wsl_sweep.tracking.runs import trial_params
+from wsl_sweep.tracking.runs import TAG_LENGTH, trial_params
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
 SEED = "seed"
 """The parameter by which trials are paired; two trials that differ in it alone are of one configuration."""
-
-TAG_LENGTH = 7_900
-"""MLflow takes 8,000 characters of a tag."""
 
 _STATUS = {"lost": "running"}
 

@@ -114,7 +114,7 @@ def _rows(compared: Compared | None) -> tuple[report_data.Row, ...]:
                 n=len(row.values),
                 missing=missing_text(row),
                 values=tuple(row.by_seed.items()),
-                tuning_trials=row.tuning_trials if row.tuned is not None else None,
+                tuning_trials=row.tuning_trials if row.tuned else None,
                 is_baseline=compared.is_baseline(row),
             )
         )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from wsl_sweep.analysis.comparison import Compared, compare
 from wsl_sweep.analysis.curves import Rows, RowsOf
-from wsl_sweep.analysis.records import kept_outcomes, records_of
+from wsl_sweep.analysis.records import SweepRecords, kept_outcomes, records_of
 from wsl_sweep.app.folders import find_sweep, open_sweep, rows_of, state_as_it_stands
 from wsl_sweep.errors import WslSweepError
 from wsl_sweep.spec.spec import Spec
@@ -25,23 +25,36 @@ if TYPE_CHECKING:
 REPORT = "report.html"
 
 
-def final_comparison(spec: Spec, state: SweepState, folder: Place, uuid: str) -> Compared | None:
+def final_comparison(sweep: SweepRecords) -> Compared | None:
     """The comparison that the file declares, over the sweep's final table; None where there is no table yet."""
     try:
-        return compare([records_of(spec, state, uuid=uuid, outcomes=kept_outcomes(folder))])
+        return compare([sweep])
     except WslSweepError:
         return None
 
 
 def report_page(
-    spec: Spec, state: SweepState, folder: Place, plan: Mapping[str, Any], compared: Compared | None
+    spec: Spec,
+    state: SweepState,
+    folder: Place,
+    plan: Mapping[str, Any],
+    sweep: SweepRecords,
+    compared: Compared | None,
 ) -> Page:
-    """The report of a sweep as one HTML file, and its pictures."""
+    """The report of a sweep as one HTML file, and its pictures.
+
+    Args:
+        spec: the sweep's.
+        state: its ledger, folded.
+        folder: where its trials' rows lie.
+        plan: ``plan.json``.
+        sweep: its trials, as they are compared.
+        compared: of ``final_comparison``.
+    """
     from wsl_sweep.analysis.report import render_page
     from wsl_sweep.analysis.reporting import build_report
 
-    records = records_of(spec, state, uuid=plan["uuid"]).records
-    return render_page(build_report(spec, state, plan, records, compared, _rows_by_trial(folder, state)))
+    return render_page(build_report(spec, state, plan, sweep.records, compared, _rows_by_trial(folder, state)))
 
 
 def _rows_by_trial(folder: Place, state: SweepState) -> RowsOf:
@@ -74,7 +87,8 @@ def report_sweep(name: str, *, storage: str | None = None, to: Path | None = Non
     folder = find_sweep(storage, name)
     spec, plan = open_sweep(folder)
     spec, state = replace(spec, name=name), state_as_it_stands(folder)
-    page = report_page(spec, state, folder, plan, final_comparison(spec, state, folder, plan["uuid"]))
+    sweep = records_of(spec, state, uuid=plan["uuid"], outcomes=kept_outcomes(folder))
+    page = report_page(spec, state, folder, plan, sweep, final_comparison(sweep))
     target = place(to) if to is not None else folder / REPORT
     if to is not None and to.is_dir():
         raise WslSweepError(f"{to} is a folder; name a file, such as {to / REPORT}")

@@ -11,7 +11,7 @@ from typing import Any
 from wsl_sweep.analysis.comparison import Compared
 from wsl_sweep.analysis.formats import json_text, markdown_tables
 from wsl_sweep.analysis.from_mlflow import OUTCOMES, outcomes_file
-from wsl_sweep.analysis.records import kept_outcomes, records_of
+from wsl_sweep.analysis.records import SweepRecords, kept_outcomes, records_of
 from wsl_sweep.analysis.summary import build_summary
 from wsl_sweep.app.options import with_storage
 from wsl_sweep.app.planning import remember_spread, remember_times
@@ -50,10 +50,11 @@ def finish(
     from wsl_sweep.tracking import redact
 
     wait = PATIENT_SECONDS if patient else WAIT_SECONDS
-    compared = _compared(spec, state, folder, plan, say)
+    (folder / "summary.json").write_json(build_summary(spec, state, uuid=plan["uuid"]))
+    sweep = records_of(spec, state, uuid=plan["uuid"], outcomes=kept_outcomes(folder))
+    compared = _compared(sweep, say)
     summarised = functools.partial(build_summary, spec, state, uuid=plan["uuid"], compared=compared)
-    (folder / "summary.json").write_json(summarised())
-    files = _report(spec, state, folder, plan, compared, say)
+    files = _report(spec, state, folder, plan, sweep, compared, say)
     say("writing the results to MLflow")
     writer.begin_end(wait, patience=WAIT_SECONDS if patient else None)
     reached = writer.flush(wait)
@@ -88,14 +89,12 @@ def finish(
     return summary
 
 
-def _compared(
-    spec: Spec, state: Any, folder: Place, plan: Mapping[str, Any], say: Callable[[str], None]
-) -> Compared | None:
+def _compared(sweep: SweepRecords, say: Callable[[str], None]) -> Compared | None:
     """The final table compared. No sweep fails for that: its results are kept without it."""
     try:
-        return final_comparison(spec, state, folder, plan["uuid"])
+        return final_comparison(sweep)
     except Exception as error:
-        say(f"the final table could not be compared: {_first_line(error)}; see wsl-sweep compare {folder.name}")
+        say(f"the final table could not be compared: {_first_line(error)}; see wsl-sweep compare {sweep.name}")
     return None
 
 
@@ -109,19 +108,20 @@ def _report(
     state: Any,
     folder: Place,
     plan: Mapping[str, Any],
+    sweep: SweepRecords,
     compared: Compared | None,
     say: Callable[[str], None],
 ) -> dict[str, bytes]:
     """Writes the report, and gives what MLflow shall have: path → content. No sweep fails for its report."""
     files: dict[str, bytes] = {}
     try:
-        page = report_page(spec, state, folder, plan, compared)
+        page = report_page(spec, state, folder, plan, sweep, compared)
         files = {REPORT: page.html.encode()}
         (folder / REPORT).write(files[REPORT])
         files |= {f"plots/{name}": drawn.encode() for name, drawn in page.pictures.items()}
         if compared is not None:
             files["comparison.json"] = json_text(compared).encode()
-        outcomes = outcomes_file(records_of(spec, state, uuid=plan["uuid"], outcomes=kept_outcomes(folder)))
+        outcomes = outcomes_file(sweep)
         if outcomes is not None:
             files[OUTCOMES] = outcomes
     except Exception as error:
@@ -196,13 +196,10 @@ def _metric_name(label: str, metric: str) -> str:
     return name[: LONGEST_METRIC - len(f"mean//{metric} 999")]
 
 
-MOST_OF_A_DESCRIPTION = 7_800
-"""Characters: MLflow takes 8,000 of a tag."""
-
-
 def describe(summary: Mapping[str, Any], compared: Compared | None) -> str:
     """The parent run's description in Markdown: question, verdict, table, the best trial, notes."""
     from wsl_sweep.tracking import redact
+    from wsl_sweep.tracking.runs import TAG_LENGTH
 
     lines = [summary["description"], ""] if summary["description"] else []
     if compared is not None:
@@ -215,10 +212,10 @@ def describe(summary: Mapping[str, Any], compared: Compared | None) -> str:
         lines += [f"Best by {summary['metric']}: {value} at {settings or 'the run as it is'}", ""]
     lines += [f"- {note}" for note in summary["notes"]]
     text = redact("\n".join(lines) + "\n")
-    if len(text) <= MOST_OF_A_DESCRIPTION:
+    if len(text) <= TAG_LENGTH:
         return text
-    whole = text[:MOST_OF_A_DESCRIPTION].rsplit("\n", 1)[0]
-    return f"{whole}\n\n… all of it is in `{REPORT}` among the artifacts.\n"
+    more = f"\n\n… all of it is in `{REPORT}` among the artifacts.\n"
+    return text[: TAG_LENGTH - len(more)].rsplit("\n", 1)[0] + more
 
 
 def _tidy(spec: Spec, folder: Place, summary: Mapping[str, Any], best: Mapping[str, Any] | None, state: Any) -> None:

@@ -22,7 +22,9 @@ from wsl_sweep.tracking.story import PASSING_TAGS, TEACHER_TAGS, milliseconds
 METRICS_A_BATCH = 1000
 PARAMS_A_BATCH = 100
 PARAM_LENGTH = 6000
-TAG_LENGTH = 5000
+TAG_LENGTH = 7_900
+"""Characters: MLflow takes 8,000 of a tag."""
+
 RUNS_A_PAGE = 1000
 UNRUN = "unrun"
 """The parent's tag with the rows of the final table of which no trial has begun."""
