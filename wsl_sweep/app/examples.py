@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
+from wsl_sweep.app.results import best_student
 from wsl_sweep.app.students import SweepOnDisk, choose_trial, data_of, read_sweep, student_of
 from wsl_sweep.errors import WslSweepError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from wsl_sweep.data import Examples
+    from wsl_sweep.data.dataset import Part
 
 
 @dataclass(frozen=True)
@@ -59,20 +62,20 @@ def soft_labels(
     from wsl_sweep.models import build
     from wsl_sweep.training import FrozenTeacher, Job, TeacherStore, train_teacher
     from wsl_sweep.training.loop import predict
+    from wsl_sweep.training.trial import teacher_weights
 
     sweep = read_sweep(name, storage)
-    one = choose_trial(sweep, trial if trial is not None else _best_with_a_teacher(sweep))
+    one = choose_trial(sweep, trial if trial is not None else _best_distilled(sweep))
     known = one.trial
-    job = Job(dict(known.config), known.part, known.threads)  # type: ignore[arg-type]
-    named = job.teacher()
-    if named is None:
+    job = Job(dict(known.config), cast("Part", known.part), known.threads)
+    if job.teacher() is None:
         raise WslSweepError(f"{known.trial_id} has no teacher; name a trial of a distillation")
     data = data_of(one)
     examples = data.train if part == "train" else data.validation
     student, _ = student_of(sweep, one, data)
     store, config = TeacherStore(), job.config["teacher"]
     train_teacher(job, store)
-    weights = Path(config["checkpoint"]) if config.get("checkpoint") else store.weights(named[0])
+    weights = teacher_weights(job, store)
     model = build(config["model"], data.num_classes, data.in_channels)
     teacher = FrozenTeacher.load(model, weights, config["model"], examples)
     student_logits, teacher_logits = predict(student, examples), teacher.validation_logits()
@@ -90,26 +93,19 @@ def soft_labels(
     )
 
 
-def _best_with_a_teacher(sweep: SweepOnDisk) -> str:
-    """The trial of the final table, or else of all, that is the best by validation of those with a teacher."""
-    trials = [one for one in sweep.summary["trials"] if one["status"] == "finished" and one["teacher_id"] is not None]
-    shown = {trial_id for row in sweep.summary["confirmed"] for trial_id in row["trial_ids"]}
-    pool = [one for one in trials if one["trial_id"] in shown] or trials
-    metric, mode = sweep.spec.metrics[0], sweep.spec.modes[0]
-    pool = [one for one in pool if metric in one["metrics"]]
-    if not pool:
-        raise WslSweepError(f"no trial of {sweep.name} that has a teacher has finished")
-    pick = max if mode == "max" else min
-    return str(pick(pool, key=lambda one: one["metrics"][metric])["trial_id"])
+def _best_distilled(sweep: SweepOnDisk) -> str:
+    best = best_student(sweep.summary, distilled=True)
+    if best is None:
+        raise WslSweepError(
+            f"no trial of {sweep.name} that has a teacher is among its best; name one: wsl-sweep status {sweep.name}"
+        )
+    return str(best["trial_id"])
 
 
-def _shown(examples: object) -> Tensor:
-    """The plain pictures, each stretched to [0, 1]."""
+def _shown(examples: Examples) -> Tensor:
+    """The plain pictures, (N, channels, H, W), each stretched to [0, 1]."""
     import torch
 
-    from wsl_sweep.data import Examples
-
-    assert isinstance(examples, Examples)
     pictures = examples.views.plain(torch.arange(len(examples)))
     low, high = (bound(pictures.flatten(1), dim=1).view(-1, 1, 1, 1) for bound in (torch.amin, torch.amax))
     return ((pictures - low) / (high - low).clamp_min(1e-12)).contiguous()

@@ -140,10 +140,14 @@ def _export_studies(spec: Spec, state: Any, folder: Place) -> None:
     (folder / STUDY).write(export_studies(spec, list(state.trials.values())).encode())
 
 
-def best_student(summary: Mapping[str, Any]) -> dict[str, Any] | None:
+def best_student(summary: Mapping[str, Any], *, distilled: bool = False) -> dict[str, Any] | None:
     """The trial whose student is "the best": of the tuned winners' (or all variants') seeds the best by validation.
 
     Without a confirmed table it is the best trial of the search.
+
+    Args:
+        summary: as in ``summary.json``.
+        distilled: whether only trials with a teacher count.
     """
     metric = summary["metric"] if isinstance(summary["metric"], str) else summary["metric"][0]
     mode = summary["mode"] if isinstance(summary["mode"], str) else summary["mode"][0]
@@ -151,7 +155,13 @@ def best_student(summary: Mapping[str, Any]) -> dict[str, Any] | None:
     ids = {trial_id for row in rows for trial_id in row["trial_ids"]}
     if not ids and summary["best"]:
         ids = {summary["best"]["trial_id"]}
-    pool = [trial for trial in summary["trials"] if trial["trial_id"] in ids and metric in trial["metrics"]]
+    pool = [
+        trial
+        for trial in summary["trials"]
+        if trial["trial_id"] in ids
+        and metric in trial["metrics"]
+        and (not distilled or trial["teacher_id"] is not None)
+    ]
     pick = max if mode == "max" else min
     return pick(pool, key=lambda trial: trial["metrics"][metric]) if pool else None
 

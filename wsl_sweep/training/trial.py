@@ -172,6 +172,18 @@ def train_teacher(
     return store.ensure(teacher_id, train)
 
 
+def teacher_weights(job: Job, store: TeacherStore) -> Path:
+    """Where the weights of the job's teacher lie, or will when it is trained: its checkpoint, or in the store.
+
+    Raises ValueError: it reads no teacher.
+    """
+    named = job.teacher()
+    if named is None:
+        raise ValueError("a job without a teacher has no teacher's weights")
+    checkpoint = job.config["teacher"].get("checkpoint")
+    return Path(checkpoint) if checkpoint else store.weights(named[0])
+
+
 class TrialTraining:
     """One trial, epoch by epoch.
 
@@ -347,7 +359,7 @@ class TrialTraining:
         if named is None:
             return None, None
         config = self.job.config["teacher"]
-        path = Path(config["checkpoint"]) if config.get("checkpoint") else store.weights(named[0])
+        path = teacher_weights(self.job, store)
         with resting_on("the teacher's weights"):
             digest = card["sha256"] if card else _digest(path)
 
