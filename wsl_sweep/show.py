@@ -204,10 +204,30 @@ def _marked(cell: tuple[str, tuple[str, ...]]) -> str:
 
 
 def show_finished(finished: Finished) -> None:
-    """The end of a sweep: the best, the confirmed table, what failed, where things are, what to type next."""
+    """The end of a sweep: the best, the table and its verdicts, what failed, where things are, what to type next."""
     summary: Mapping[str, Any] = finished.summary
     console = wide_console()
     console.print()
+    _show_best(console, summary)
+    if summary["confirmed"]:
+        console.print(_confirmed_table(summary["confirmed"]))
+    for one in (summary.get("comparison") or {}).get("comparisons", ()):
+        console.print(one["sentence"], markup=False)
+    _show_trials(console, summary)
+    report = finished.folder / REPORT
+    if report.exists():
+        console.print(f"Report: {report}", markup=False)
+    console.print(f"Everything is in {finished.folder} (summary.json, trials/)", markup=False)
+    if finished.interrupted is not None or finished.stopped is not None:
+        again = with_storage(finished.folder.name, finished.folder)
+        why = f": {finished.stopped}" if finished.stopped else ""
+        console.print(f"Stopped{why}. Go on with it: wsl-sweep resume {again}", markup=False)
+    else:
+        console.print("Look at the trials side by side: wsl-sweep ui")
+
+
+def _show_best(console: Console, summary: Mapping[str, Any]) -> None:
+    """The best trial of the search, or the trials of the Pareto front."""
     best = summary["best"]
     if "pareto_front" in summary:
         front = Table("trial", *summary["metric"], "settings", box=None, header_style="dim")
@@ -223,27 +243,24 @@ def show_finished(finished: Finished) -> None:
             f"(trial {best['trial_id']}, seed {trial['seed']})",
             markup=False,
         )
-    if summary["confirmed"]:
-        table = Table(
-            "variant",
-            "settings",
-            summary["confirmed"][0]["metric"],
-            "95 % t interval",
-            "n",
-            "by seed",
-            box=None,
-            header_style="dim",
-        )
-        for row in summary["confirmed"]:
-            interval = "" if row["ci95"] is None else f"{row['ci95'][0]:.4f} … {row['ci95'][1]:.4f}"
-            mean = "" if row["mean"] is None else f"{row['mean']:.4f}"
-            table.add_row(
-                row["variant"], settings(row["overrides"], row["variant"]), mean, interval, str(row["n"]),
-                " ".join(f"{value:.4f}" for value in row["values"]),
-            )  # fmt: skip
-        console.print(table)
-    for one in (summary.get("comparison") or {}).get("comparisons", ()):
-        console.print(one["sentence"], markup=False)
+
+
+def _confirmed_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """A line a row, with the value of each seed."""
+    header = ("variant", "settings", rows[0]["metric"], "95 % t interval", "n", "by seed")
+    table = Table(*header, box=None, header_style="dim")
+    for row in rows:
+        interval = "" if row["ci95"] is None else f"{row['ci95'][0]:.4f} … {row['ci95'][1]:.4f}"
+        mean = "" if row["mean"] is None else f"{row['mean']:.4f}"
+        table.add_row(
+            row["variant"], settings(row["overrides"], row["variant"]), mean, interval, str(row["n"]),
+            " ".join(f"{value:.4f}" for value in row["values"]),
+        )  # fmt: skip
+    return table
+
+
+def _show_trials(console: Console, summary: Mapping[str, Any]) -> None:
+    """How many ended how, those that failed, how often teachers ran, and what is to be known."""
     counts: dict[str, int] = {}
     for trial in summary["trials"]:
         counts[trial["status"]] = counts.get(trial["status"], 0) + 1
@@ -258,16 +275,6 @@ def show_finished(finished: Finished) -> None:
         )
     for note in summary["notes"]:
         console.print(f"note: {note}", markup=False)
-    report = finished.folder / REPORT
-    if report.exists():
-        console.print(f"Report: {report}", markup=False)
-    console.print(f"Everything is in {finished.folder} (summary.json, trials/)", markup=False)
-    if finished.interrupted is not None or finished.stopped is not None:
-        again = with_storage(finished.folder.name, finished.folder)
-        why = f": {finished.stopped}" if finished.stopped else ""
-        console.print(f"Stopped{why}. Go on with it: wsl-sweep resume {again}", markup=False)
-    else:
-        console.print("Look at the trials side by side: wsl-sweep ui")
 
 
 def _value(value: Any) -> str:

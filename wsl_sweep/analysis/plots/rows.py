@@ -95,10 +95,12 @@ def differences(comparisons: Sequence[Comparison], metric: str, margin: float | 
         )
         for one in comparisons
     ]
-    kinds = [
-        kind for kind in ("better", "worse", "equivalent", "inconclusive") if any(kind == c.kind for c in comparisons)
+    there = {one.kind for one in comparisons}
+    entries = [
+        Entry(kind, Look(kind, marker), "marker")
+        for kind, marker in KIND_MARKERS.items()
+        if kind in there and kind != "none"
     ]
-    entries = [Entry(kind, Look(kind, KIND_MARKERS[kind]), "marker") for kind in kinds]  # type: ignore[index]
     if margin:
         entries.append(Entry(f"within the margin, ±{measured(metric, margin)}", Look("shade"), "area"))
     baselines = dict.fromkeys(one.baseline for one in comparisons)
