@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 from wsl_sweep.analysis.report import render_report
 from wsl_sweep.analysis.report_data import (
@@ -48,7 +50,7 @@ KINDS = ("none", "exp", "sigmoid")
 
 
 def row(
-    label: str, mean: float, *, seeds: int = 3, baseline: bool = False, tuned: int | None = None, **more: object
+    label: str, mean: float, *, seeds: int = 3, baseline: bool = False, tuned: int | None = None, **more: Any
 ) -> Row:
     """A row whose values lie around ``mean``."""
     values = tuple((1000 + i, round(mean + 0.004 * math.sin(3 * i + 10 * mean), 6)) for i in range(seeds))
@@ -67,10 +69,10 @@ def row(
         tuning_trials=tuned,
         is_baseline=baseline,
     )
-    return replace(made, **more)  # type: ignore[arg-type]
+    return replace(made, **more)
 
 
-def comparison(label: str, difference: float, kind: Kind, **more: object) -> Comparison:
+def comparison(label: str, difference: float, kind: Kind, **more: Any) -> Comparison:
     """A comparison with plain kd."""
     words = {"better": "is better than", "worse": "is worse than", "equivalent": "is as good as"}
     made = Comparison(
@@ -88,13 +90,14 @@ def comparison(label: str, difference: float, kind: Kind, **more: object) -> Com
         probability_interval=(0.62, 0.98),
         p_equivalence=0.31,
     )
-    return replace(made, **more)  # type: ignore[arg-type]
+    return replace(made, **more)
 
 
 def search(trials: int = 60, epochs: int = 40) -> Report:
     """Three arms, one with a very long name; a scheduler; a failure; a trial far outside."""
     chance = random.Random(7)
-    lines, points = [], {arm: [] for arm in ARMS}  # type: ignore[var-annotated]
+    lines: list[CoordinateLine] = []
+    points: dict[str, list[tuple[float, float, str, float]]] = {arm: [] for arm in ARMS}
     for i in range(trials):
         arm = ARMS[i % 3]
         alpha, tau = 0.25 * 32 ** chance.random(), 1 + 7 * chance.random()
@@ -217,7 +220,7 @@ def _curves(points: dict[str, list[tuple[float, float, str, float]]]) -> tuple[R
     )
 
 
-def learning(metric: str, labels: tuple[str, ...], epochs: int, value) -> LearningCurve:  # type: ignore[no-untyped-def]
+def learning(metric: str, labels: tuple[str, ...], epochs: int, value: Callable[[int, int], float]) -> LearningCurve:
     """A curve for each label, ``value(its number, epoch)``, with a band."""
     steps = tuple(range(1, epochs + 1))
     groups = []

@@ -6,6 +6,7 @@ Simulations have fixed seeds. Their bounds are four standard errors of the simul
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable
 
 import numpy as np
@@ -160,9 +161,9 @@ def test_holm_by_hand() -> None:
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12), st.randoms())
-def test_holm_asks_for_no_order_and_never_lessens_a_p(ps: list[float], random: object) -> None:
+def test_holm_asks_for_no_order_and_never_lessens_a_p(ps: list[float], chance: random.Random) -> None:
     order = list(range(len(ps)))
-    random.shuffle(order)  # type: ignore[attr-defined]
+    chance.shuffle(order)
     adjusted = holm(ps)
     assert holm([ps[index] for index in order]) == [adjusted[index] for index in order]
     assert all(p <= one <= 1 for p, one in zip(ps, adjusted, strict=True))

@@ -110,7 +110,9 @@ def test_what_a_proxy_refuses_for_a_while_is_sent_again_in_order(proxy: Proxy, h
         proxy.refused.clear()
         proxy.status = status
         tell(writer, story(trial))
+        limit = time.monotonic() + 60
         while len(proxy.refused) < 2 * outbox.TRIES + 3:
+            assert time.monotonic() < limit, (status, len(proxy.refused))
             time.sleep(0.02)
         assert str(status) in str(writer.problem)
         proxy.status = None
