@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from wsl_sweep.analysis.comparison import Compared
-from wsl_sweep.analysis.formats import comparison_table, footnotes, row_table
+from wsl_sweep.analysis.formats import footnotes, tables_of
 from wsl_sweep.analysis.paper import PaperTable
 from wsl_sweep.analysis.paper.formats import below, grid, title
 from wsl_sweep.app import Finished, Outlook
@@ -170,13 +170,12 @@ def show_plan(seen: Outlook) -> None:
 def show_compared(compared: Compared) -> None:
     """The table of a comparison, its verdicts and notes."""
     console = wide_console()
-    for header, lines in (row_table(compared), comparison_table(compared)):
+    for header, lines in tables_of(compared):
         table = Table(*header, box=None, header_style="dim")
         for line in lines:
             table.add_row(*map(escape, line))
-        if lines:
-            console.print(table)
-            console.print()
+        console.print(table)
+        console.print()
     for note in footnotes(compared):
         console.print(note, markup=False)
 

@@ -28,7 +28,7 @@ from wsl_sweep.analysis.formats import (
     markdown,
     markdown_text,
     row_table,
-    table_of,
+    tables_of,
 )
 from wsl_sweep.spec.sections import CompareSection
 
@@ -61,7 +61,7 @@ def of_both_kinds(searched: MadeUp, gridded: MadeUp) -> list[Compared]:
 
 def test_tables_are_rectangles(searched: MadeUp, gridded: MadeUp) -> None:
     for compared in of_both_kinds(searched, gridded):
-        for header, lines in (row_table(compared), comparison_table(compared), table_of(compared)):
+        for header, lines in tables_of(compared):
             assert all(len(line) == len(header) for line in lines)
         assert len(row_table(compared)[1]) == len(compared.rows)
         assert len(comparison_table(compared)[1]) == len(compared.comparisons)
@@ -69,20 +69,23 @@ def test_tables_are_rectangles(searched: MadeUp, gridded: MadeUp) -> None:
 
 def test_each_column_of_a_table_has_a_name_of_its_own(searched: MadeUp, gridded: MadeUp) -> None:
     for compared in of_both_kinds(searched, gridded):
-        header, _ = table_of(compared)
-        assert len(set(header)) == len(header)
+        for header, _ in tables_of(compared):
+            assert len(set(header)) == len(header)
 
 
 def test_a_row_that_meets_several_baselines_has_a_line_for_each(gridded: MadeUp) -> None:
-    header, lines = table_of(compare([gridded.records()]))
+    _, (header, lines) = tables_of(compare([gridded.records()]))
+    assert header[:2] == ["", "against"]
     assert [line[:2] for line in lines] == [
-        ["ce", ""], ["", ""], ["kd", "temperature=2"], ["kd", "temperature=4"], ["wsl", "temperature=2"],
-        ["wsl", "temperature=4"],
+        ["ce", "kd temperature=2"], ["ce", "kd temperature=4"], ["wsl temperature=2", "kd temperature=2"],
+        ["wsl temperature=4", "kd temperature=4"],
     ]  # fmt: skip
-    against = header.index("against")
-    assert [line[against] for line in lines] == [
-        "kd temperature=2", "kd temperature=4", "baseline", "baseline", "kd temperature=2", "kd temperature=4",
-    ]  # fmt: skip
+
+
+def test_nothing_to_compare_is_one_table() -> None:
+    compared = compare([ablation({"wsl": {0: 0.9, 1: 0.8}})])
+    assert [header[0] for header, _ in tables_of(compared)] == ["variant"]
+    assert latex(compared).count("tabular}") == 2
 
 
 def test_what_is_missing_is_a_column() -> None:
@@ -199,16 +202,17 @@ def balanced(text: str) -> bool:
 def test_latex_has_as_many_cells_as_columns(searched: MadeUp, gridded: MadeUp) -> None:
     for compared in of_both_kinds(searched, gridded):
         text = latex(compared)
-        header, lines = table_of(compared)
-        columns = re.search(r"\\begin\{tabular\}\{([lr]+)\}", text)
-        assert columns is not None
-        assert len(columns[1]) == len(header)
-        body = text.split("\\toprule\n")[1].split("\\bottomrule")[0].replace("\\midrule\n", "")
-        rows = [line for line in body.splitlines() if line]
-        assert len(rows) == len(lines) + 1
-        for row in rows:
-            assert row.endswith(r" \\")
-            assert len(re.findall(r"(?<!\\)&", row)) == len(header) - 1
+        written = text.split("\\begin{tabular}")[1:]
+        for table, (header, lines) in zip(written, tables_of(compared), strict=True):
+            columns = re.match(r"\{([lr]+)\}", table)
+            assert columns is not None
+            assert len(columns[1]) == len(header)
+            body = table.split("\\toprule\n")[1].split("\\bottomrule")[0].replace("\\midrule\n", "")
+            rows = [line for line in body.splitlines() if line]
+            assert len(rows) == len(lines) + 1
+            for row in rows:
+                assert row.endswith(r" \\")
+                assert len(re.findall(r"(?<!\\)&", row)) == len(header) - 1
         assert balanced(text)
 
 

@@ -50,20 +50,9 @@ def _any_wide(compared: Compared) -> bool:
     return any(one.wide_interval is not None for one in compared.comparisons)
 
 
-def table_of(compared: Compared) -> tuple[list[str], list[list[str]]]:
-    """Header and cells of one table: a line a row, with its comparison beside it."""
-    (header, rows), (columns, _) = row_table(compared), comparison_table(compared)
-    if not compared.comparisons:
-        return header, rows
-    several = len({one.baseline for one in compared.comparisons}) > 1
-    skip = 0 if several else 1
-    lines = []
-    for row, cells in zip(compared.rows, rows, strict=True):
-        own = [_comparison_cells(compared, one)[skip:] for one in compared.comparisons if one.row == row.label]
-        nothing = ["baseline" if compared.is_baseline(row) else "", *[""] * (len(columns) - 2 - skip)]
-        for index, beside in enumerate(own or [nothing]):
-            lines.append([*(cells if index == 0 else [""] * len(cells)), *beside])
-    return [*header, *columns[1 + skip :]], lines
+def tables_of(compared: Compared) -> list[tuple[list[str], list[list[str]]]]:
+    """Both, the second where there is anything in it: side by side they are too wide for a page."""
+    return [row_table(compared), *([comparison_table(compared)] if compared.comparisons else [])]
 
 
 def _row_cells(compared: Compared, row: Row) -> list[str]:
@@ -140,9 +129,8 @@ def markdown(compared: Compared) -> str:
 
 
 def markdown_tables(compared: Compared) -> str:
-    """The tables alone: side by side they are too wide for a page."""
-    shown = [row_table(compared), *([comparison_table(compared)] if compared.comparisons else [])]
-    return "\n".join(_markdown_table(header, lines) for header, lines in shown)
+    """The tables alone."""
+    return "\n".join(_markdown_table(header, lines) for header, lines in tables_of(compared))
 
 
 def _markdown_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
@@ -177,32 +165,26 @@ def latex_text(text: str) -> str:
     return _SPECIAL.sub(lambda found: _LATEX[found[0]], " ".join(text.split()))
 
 
-def latex_table(header: Sequence[str], lines: Sequence[Sequence[str]], notes: Sequence[str], caption: str) -> str:
-    """A table for a paper, with booktabs; notes below it."""
-    columns = "l" * min(2, len(header)) + "r" * max(0, len(header) - 2)
-    rows = [" & ".join(map(latex_text, line)) + r" \\" for line in (header, *lines)]
+def latex(compared: Compared) -> str:
+    """LaTeX tables of the rows and of the comparisons, with booktabs; verdicts and notes below them."""
     text = [
         r"% \usepackage{booktabs}",
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{latex_text(caption)}}}",
-        rf"\begin{{tabular}}{{{columns}}}",
-        r"\toprule",
-        rows[0],
-        r"\midrule",
-        *rows[1:],
-        r"\bottomrule",
-        r"\end{tabular}",
+        rf"\caption{{{latex_text(', '.join(compared.sweeps))}: {latex_text(compared.metric)}}}",
     ]
-    if notes:
-        text += [r"\par\smallskip\footnotesize", *(latex_text(note) + r"\par" for note in notes)]
+    for header, lines in tables_of(compared):
+        text += _tabular(header, lines)
+    text += [r"\par\smallskip\footnotesize", *(latex_text(note) + r"\par" for note in footnotes(compared))]
     return "\n".join([*text, r"\end{table}"]) + "\n"
 
 
-def latex(compared: Compared) -> str:
-    """A LaTeX table, verdicts and notes below it."""
-    header, lines = table_of(compared)
-    return latex_table(header, lines, footnotes(compared), f"{', '.join(compared.sweeps)}: {compared.metric}")
+def _tabular(header: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
+    """Two columns of words, then figures."""
+    first, *rest = (" & ".join(map(latex_text, line)) + r" \\" for line in (header, *lines))
+    columns = "ll" + "r" * (len(header) - 2)
+    begin, end = rf"\begin{{tabular}}{{{columns}}}", r"\end{tabular}\par\medskip"
+    return [begin, r"\toprule", first, r"\midrule", *rest, r"\bottomrule", end]
 
 
 _OF_ROW = ("label", "variant", "mean", "sd", "n", "tuned", "tuning_trials", "averaged_over")
