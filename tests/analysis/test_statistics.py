@@ -19,8 +19,8 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestIndPower, TTestPower
 from statsmodels.stats.weightstats import ttost_ind, ttost_paired
 
+from wsl_sweep.analysis.power import MOST_SEEDS, seeds_needed, smallest_difference
 from wsl_sweep.analysis.statistics import (
-    MOST_SEEDS,
     Difference,
     describe,
     equivalence_p,
@@ -28,8 +28,6 @@ from wsl_sweep.analysis.statistics import (
     paired_difference,
     probability_of_improvement,
     seeds_and_examples_interval,
-    seeds_needed,
-    smallest_difference,
     t_interval,
     welch_difference,
 )

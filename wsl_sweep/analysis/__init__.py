@@ -3,6 +3,7 @@
 from wsl_sweep.analysis.comparison import Compared, compare
 from wsl_sweep.analysis.from_mlflow import read_sweeps, tracked_sweeps
 from wsl_sweep.analysis.grouping import Row, rows_of
+from wsl_sweep.analysis.power import seeds_needed, smallest_difference
 from wsl_sweep.analysis.records import Record, SweepRecords, records_of
 from wsl_sweep.analysis.reporting import report_rows
 from wsl_sweep.analysis.responses import answered, coordinates, response_curves
@@ -16,8 +17,6 @@ from wsl_sweep.analysis.statistics import (
     paired_difference,
     probability_of_improvement,
     seeds_and_examples_interval,
-    seeds_needed,
-    smallest_difference,
     t_interval,
     welch_difference,
 )

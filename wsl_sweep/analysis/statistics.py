@@ -24,12 +24,6 @@ LEVEL = 0.95
 ALPHA = 0.05
 """The error rate of a family of comparisons under no difference."""
 
-POWER = 0.8
-"""With which a difference shall be shown, where seeds are counted."""
-
-MOST_SEEDS = 100_000
-"""Beyond which nobody counts."""
-
 _SAME = 1e-12
 """Relative to the values: a spread below it is rounding."""
 
@@ -124,7 +118,7 @@ def t_interval(values: Sequence[float], level: float = LEVEL) -> Interval | None
     if deviation is None:
         return None
     mean = _mean(values)
-    half = _t_quantile(0.5 + level / 2, len(values) - 1) * deviation / math.sqrt(len(values))
+    half = t_quantile(0.5 + level / 2, len(values) - 1) * deviation / math.sqrt(len(values))
     return mean - half, mean + half
 
 
@@ -188,7 +182,7 @@ def _least_spread(values: Sequence[float], baseline: Sequence[float]) -> float:
 def _tested(
     method: Method, n: int, mean: float, sd: float, error: float, df: float, *, still: bool = False
 ) -> Difference:
-    half = _t_quantile(0.5 + LEVEL / 2, df) * error
+    half = t_quantile(0.5 + LEVEL / 2, df) * error
     p = min(1.0, 2 * _t_tail(abs(mean) / error, df)) if error > 0 else 1.0
     if still and n == 2:
         p = max(p, 0.5)  # two of anything are the same often enough
@@ -247,7 +241,7 @@ def probability_of_improvement(
 
 def _newcombe(theta: float, m: int, n: int) -> Interval:
     """The values of P(A > B) that ``theta`` of m and n runs is no more than z standard errors from."""
-    z = _t_quantile(0.5 + LEVEL / 2, m + n - 2)
+    z = t_quantile(0.5 + LEVEL / 2, m + n - 2)
     star = (m + n) / 2 - 1
 
     def excess(at: float) -> float:
@@ -262,82 +256,6 @@ def _newcombe(theta: float, m: int, n: int) -> Interval:
         return inside
 
     return (0.0 if theta == 0 else bound(0.0)), (1.0 if theta == 1 else bound(1.0))
-
-
-def smallest_difference(n: int, alpha: float = ALPHA, power: float = POWER) -> float | None:
-    """The paired difference that n seeds show with a power, in standard deviations of the paired differences.
-
-    Args:
-        n: seeds.
-        alpha: of the two-sided test.
-        power: in (alpha, 1).
-
-    Returns:
-        None for fewer than two seeds, which show nothing.
-    """
-    if n < 2:
-        return None
-    from scipy.optimize import brentq
-
-    high = 1.0
-    while _power(high, n, alpha) < power:
-        high *= 2
-    return float(brentq(lambda effect: _power(effect, n, alpha) - power, 0.0, high, xtol=1e-10))
-
-
-def seeds_needed(difference: Difference, margin: float, alpha: float = ALPHA, power: float = POWER) -> int | None:
-    """How many seeds would show a difference of ``margin``, with the spread that was observed.
-
-    It asks for the margin, never for the effect that was observed, whose "observed power" says no more than its p.
-
-    Args:
-        difference: whose spread counts; paired seeds, or seeds in each of two groups.
-        margin: in the metric's unit, positive.
-        alpha: of the two-sided test.
-        power: in (alpha, 1).
-
-    Returns:
-        At least 2; None where it would be more than MOST_SEEDS.
-    """
-    if difference.sd == 0:
-        return 2
-    return seeds_for(margin / difference.sd, alpha, power, 1 if difference.method == "paired" else 2)
-
-
-def seeds_for(effect: float, alpha: float = ALPHA, power: float = POWER, groups: int = 1) -> int | None:
-    """How many seeds show an effect with a power.
-
-    Args:
-        effect: in standard deviations, of the paired differences or of each of two groups; positive.
-        alpha: of the two-sided test.
-        power: in (alpha, 1).
-        groups: 1 for paired seeds, 2 for seeds of two independent groups, each of so many.
-
-    Returns:
-        At least 2; None where it would be more than MOST_SEEDS.
-    """
-
-    def enough(n: int) -> bool:
-        return _power(effect, n, alpha, groups) >= power
-
-    if not enough(MOST_SEEDS):
-        return None
-    low, high = 1, MOST_SEEDS
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return high
-
-
-def _power(effect: float, n: int, alpha: float, groups: int = 1) -> float:
-    """Of the two-sided t test, paired or of two groups of n each; ``effect`` in standard deviations."""
-    from scipy.special import nctdtr
-
-    df = groups * (n - 1)
-    critical, shift = _t_quantile(1 - alpha / 2, df), effect * math.sqrt(n / groups)
-    below = [float(nctdtr(df, shift, edge)) for edge in (-critical, critical)]
-    lower, upper = (0.0 if math.isnan(one) else one for one in below)  # no number where it is below 1e-190
-    return 1.0 - upper + lower
 
 
 def seeds_and_examples_interval(outcomes: NDArray[np.float64]) -> Interval | None:
@@ -368,8 +286,8 @@ def seeds_and_examples_interval(outcomes: NDArray[np.float64]) -> Interval | Non
         float((rest**2).sum()) / frees[2],
     )
     count = seeds * examples
-    over_seeds = _t_quantile(0.5 + LEVEL / 2, frees[0]) * math.sqrt(squares[0] / count)
-    over_examples = _t_quantile(0.5 + LEVEL / 2, frees[1]) * math.sqrt(max(0.0, squares[1] - squares[2]) / count)
+    over_seeds = t_quantile(0.5 + LEVEL / 2, frees[0]) * math.sqrt(squares[0] / count)
+    over_examples = t_quantile(0.5 + LEVEL / 2, frees[1]) * math.sqrt(max(0.0, squares[1] - squares[2]) / count)
     half = math.hypot(over_seeds, over_examples)
     return mean - half, mean + half
 
@@ -377,7 +295,8 @@ def seeds_and_examples_interval(outcomes: NDArray[np.float64]) -> Interval | Non
 # scipy.special, not scipy.stats: all of that takes a second to import.
 
 
-def _t_quantile(level: float, df: float) -> float:
+def t_quantile(level: float, df: float) -> float:
+    """The value below which Student's t lies with probability ``level``, in (0, 1), at ``df`` > 0 degrees."""
     from scipy.special import stdtrit
 
     return float(stdtrit(df, level))

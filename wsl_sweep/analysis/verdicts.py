@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from wsl_sweep.analysis.grouping import Row
+from wsl_sweep.analysis.power import seeds_needed
 from wsl_sweep.analysis.statistics import (
     ALPHA,
     Difference,
@@ -15,7 +16,6 @@ from wsl_sweep.analysis.statistics import (
     holm,
     paired_difference,
     probability_of_improvement,
-    seeds_needed,
     welch_difference,
 )
 

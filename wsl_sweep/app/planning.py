@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from wsl_sweep.analysis.comparison import Compared
-from wsl_sweep.analysis.statistics import ALPHA, seeds_for, smallest_difference
+from wsl_sweep.analysis.power import seeds_for, smallest_difference
+from wsl_sweep.analysis.statistics import ALPHA
 from wsl_sweep.analysis.verdicts import number
 from wsl_sweep.app.options import RunOptions, settle_resources, storage_folder
 from wsl_sweep.app.reuse import reuse_notes
