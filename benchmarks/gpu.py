@@ -24,7 +24,7 @@ import torch
 
 from benchmarks.common import parser_of, save, show, spread, table
 from benchmarks.pairs import BATCH, Pair, fill, naive, operations, ours, pictures, supply
-from wsl_sweep.data import VisionData
+from wsl_sweep.data import TaskData
 from wsl_sweep.training.device import prepare_process
 from wsl_sweep.training.supply import WINDOW, TeacherSupply
 
@@ -52,7 +52,7 @@ def matrix_speed(device: str, dtype: torch.dtype, size: int) -> float:
     return 2 * size**3 / min(timed(lambda: one @ one, device) for _ in range(10))
 
 
-def filling(teacher: TeacherSupply, data: VisionData, cells: int, device: str) -> tuple[float, int]:
+def filling(teacher: TeacherSupply, data: TaskData, cells: int, device: str) -> tuple[float, int]:
     """Seconds to compute and keep the outputs of ``cells`` views that were not asked for yet, and how many it were."""
     everything = torch.arange(len(data.train) * data.train.views.count)
     chosen = everything if cells >= len(everything) else everything[:: len(everything) // cells][:cells]

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision import transforms
 
-from wsl_sweep.data import Examples, VisionData
+from wsl_sweep.data import Examples, TaskData
 from wsl_sweep.data.streams import stream
 from wsl_sweep.data.views import Views
 from wsl_sweep.distill import Objective, distillation_loss, soft_label_weights
@@ -39,7 +39,7 @@ WSL = {
 ALONE = {"method": "none"}
 
 
-def pictures(device: str, train: int, validation: int) -> VisionData:
+def pictures(device: str, train: int, validation: int) -> TaskData:
     """Noise of CIFAR-100's shape and augmentation (162 views), seven labels an example less known than the last."""
     count = train + validation
     generator = torch.Generator().manual_seed(0)
@@ -60,7 +60,7 @@ def pictures(device: str, train: int, validation: int) -> VisionData:
         )
         return Examples(views, labels[rows], rows)
 
-    return VisionData(part(0, train, 4), part(train, count, 0), CLASSES, 3, "noise", f"noise {count}", labels)
+    return TaskData(part(0, train, 4), part(train, count, 0), CLASSES, 3, "noise", f"noise {count}", labels)
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def fresh(name: str, device: str) -> nn.Module:
     return build(name, CLASSES, 3).to(device)
 
 
-def supply(pair: Pair, data: VisionData, device: str, *, bank: bool) -> TeacherSupply:
+def supply(pair: Pair, data: TaskData, device: str, *, bank: bool) -> TeacherSupply:
     """The teacher's outputs, from a bank in the cache or computed."""
     return supply_for(
         data,
@@ -94,7 +94,7 @@ def supply(pair: Pair, data: VisionData, device: str, *, bank: bool) -> TeacherS
 
 def ours(
     pair: Pair,
-    data: VisionData,
+    data: TaskData,
     device: str,
     *,
     epochs: int,
@@ -120,7 +120,7 @@ def ours(
     )
 
 
-def fill(teacher: TeacherSupply, data: VisionData, epochs: int, seed: int = 0) -> None:
+def fill(teacher: TeacherSupply, data: TaskData, epochs: int, seed: int = 0) -> None:
     """Brings everything into the bank that a training of this seed will look for."""
     teacher.validation_logits()
     for epoch in range(epochs):
@@ -144,12 +144,12 @@ class _Pictures(Dataset[tuple[Tensor, int]]):
         return self.transform(self.images[index]), self.labels[index]
 
 
-def raw_images(data: VisionData, part: Examples) -> Tensor:
+def raw_images(data: TaskData, part: Examples) -> Tensor:
     """The bytes of a part's pictures."""
     return data.train.views._images[part.ids]
 
 
-def naive(pair: Pair, data: VisionData, device: str, *, workers: int, most_steps: int = 10**9) -> Iterator[float]:
+def naive(pair: Pair, data: TaskData, device: str, *, workers: int, most_steps: int = 10**9) -> Iterator[float]:
     """The loop that people write today: DataLoader, teacher at every step, the loss read at every step.
 
     Yields twice an epoch: the mean loss after its steps (at most ``most_steps``), and then the accuracy on the

@@ -31,7 +31,7 @@ from wsl_sweep.analysis.summary import build_summary
 from wsl_sweep.app import Exported, export_student, exporting, load_exported
 from wsl_sweep.app.results import best_student
 from wsl_sweep.cli import app
-from wsl_sweep.data import VisionData, load
+from wsl_sweep.data import TaskData, load
 from wsl_sweep.errors import DamagedStudentError, WslSweepError
 from wsl_sweep.models import build
 from wsl_sweep.spec.identity import teacher_identity
@@ -100,7 +100,7 @@ def taken(request: pytest.FixtureRequest, trained: MadeSweep, tmp_path_factory: 
     return export(trained, to, trial=first.trial_id, format=request.param)
 
 
-def own_student(made: MadeSweep, trial: Trial) -> tuple[nn.Module, VisionData]:
+def own_student(made: MadeSweep, trial: Trial) -> tuple[nn.Module, TaskData]:
     """Put together from the sweep's folder by hand."""
     data = load(trial.config["dataset"])
     student = build(trial.config["student"]["model"], data.num_classes, data.in_channels)

@@ -10,7 +10,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from wsl_sweep.data import Examples, VisionData, dataset, load
+from wsl_sweep.data import Examples, TaskData, dataset, load
 from wsl_sweep.data.dataset import load_test
 from wsl_sweep.data.streams import stream
 from wsl_sweep.errors import WslSweepError
@@ -83,8 +83,7 @@ def test_normalised_pictures_have_mean_0_and_deviation_1() -> None:
 
 def test_the_split_owes_nothing_to_the_moment() -> None:
     before = load(config()), load_test(config())
-    dataset._load.cache_clear()
-    dataset._raw.cache_clear()
+    dataset.forget()
     torch.manual_seed(31)
     after = load(config()), load_test(config())
     assert torch.equal(before[0].train.ids, after[0].train.ids)
@@ -105,15 +104,13 @@ def test_validation_and_test_are_the_same_whatever_a_student_trains_on(change: d
 def test_what_is_loaded_does_not_depend_on_the_default_dtype() -> None:
     """What loads first in a process is kept for all who come after."""
     kept = load(config(views=3, label_noise=0.2)).train
-    dataset._load.cache_clear()
-    dataset._raw.cache_clear()
+    dataset.forget()
     torch.set_default_dtype(torch.float64)
     try:
         found = load(config(views=3, label_noise=0.2)).train
     finally:
         torch.set_default_dtype(torch.float32)
-        dataset._load.cache_clear()
-        dataset._raw.cache_clear()
+        dataset.forget()
     rows = torch.arange(len(kept))
     assert found.fixed_views is not None
     assert kept.fixed_views is not None
@@ -242,7 +239,7 @@ def test_as_many_views_as_there_are_is_all_of_them(k: int) -> None:
 
 
 def test_the_digest_tells_one_split_from_another() -> None:
-    variants: list[VisionData] = [
+    variants: list[TaskData] = [
         load(config()),
         load(config(), part="train+validation"),
         load(config(validation_fraction=0.2)),
@@ -266,16 +263,14 @@ def test_the_digest_is_of_the_pictures_and_labels(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("sklearn.datasets.load_digits", lambda: bunch)
     monkeypatch.setenv("WSL_SWEEP_CACHE", str(tmp_path))  # where nothing is kept yet
     try:
-        dataset._load.cache_clear()
-        dataset._raw.cache_clear()
+        dataset.forget()
         assert load(config()).digest != plain
     finally:
-        dataset._load.cache_clear()
-        dataset._raw.cache_clear()
+        dataset.forget()
 
 
 def test_an_unknown_data_set_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(WslSweepError, match=r'"mnist".*digits'):
+    with pytest.raises(WslSweepError, match=r'"mnist".*mnli'):
         load(config(name="mnist"))
 
 

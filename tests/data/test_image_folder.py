@@ -600,8 +600,7 @@ def test_validation_is_the_same_share_of_each_class_and_the_same_each_time(root:
     assert counts(data.train.labels) == [12, 24]
     everything = torch.cat([data.train.ids, data.validation.ids, test.ids]).sort().values
     assert torch.equal(everything, torch.arange(60))
-    dataset._load.cache_clear()
-    dataset._raw.cache_clear()
+    dataset.forget()
     torch.manual_seed(5)
     assert torch.equal(load(config(root)).validation.ids, data.validation.ids)
     assert (data.num_classes, data.in_channels) == (2, 3)

@@ -229,7 +229,7 @@ WRONG_VALUES = [
         "run.distillation.weighting.kind",
         "must be one of none, exp, sigmoid, constant, permuted, not 'sigmod'; did you mean \"sigmoid\"?",
     ),
-    Broken("neither word nor number", in_run("dataset.views", "some"), "run.dataset.views", "all or"),
+    Broken("neither word nor number", in_run("dataset.views", "some"), "run.dataset.views", "all, epoch or"),
     Broken("a section's own value", in_run("distillation", "kd"), "run.distillation", "is a section"),
     Broken(
         "zero for what is positive",

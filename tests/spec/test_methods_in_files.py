@@ -606,7 +606,7 @@ def test_a_folder_and_its_size_are_read_for_a_folder_of_pictures(tmp_path: Path)
 
 @pytest.mark.parametrize(
     ("leaf", "value", "where"),
-    [("root", "/pictures", "the data set lies on disk"), ("size", "48", "dataset.name is image_folder")],
+    [("root", "/pictures", "the data set lies on disk"), ("size", "48", "dataset.name is image_folder or imagenet")],
 )
 @pytest.mark.parametrize("place", ["run", "variant"])
 def test_a_folder_and_its_size_are_mistakes_for_digits(place: str, leaf: str, value: str, where: str) -> None:

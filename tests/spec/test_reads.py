@@ -85,12 +85,17 @@ def complete(config: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], Mapping
 def test_every_leaf_is_read_by_some_training() -> None:
     possible: dict[str, list[Any]] = {
         "recipe": ["digits"],
-        "dataset.name": ["digits", "image_folder"],
+        "dataset.name": ["digits", "image_folder", "imagenet", "mnli"],
+        "dataset.damaged": ["skip"],
         "distillation.method": ["kd", "dkd", "dist", "rkd"],
         "distillation.weighting.kind": ["sigmoid", "constant"],
         "dataset.padding": [1],
         "teacher.label_smoothing": [0.1],
         "teacher.checkpoint": [None, "t.safetensors"],
+        **{f"{whose}init": ["bert-base-cased"] for whose in ("student.", "teacher.")},
+        "student.batchnorm": ["sync"],
+        **{f"{whose}optimizer.decay_on": ["weights"] for whose in ("", "teacher.")},
+        **{f"{whose}schedule.shape": ["steps", "linear"] for whose in ("", "teacher.")},
     }
     assert set(leaves()) == possible_reads(complete(COMPLETE), possible)
 

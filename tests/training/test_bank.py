@@ -18,7 +18,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from wsl_sweep.data import VisionData, load
+from wsl_sweep.data import TaskData, load
 from wsl_sweep.distill import distillation_loss, label_cross_entropy, soft_label_weights
 from wsl_sweep.errors import TrialError
 from wsl_sweep.training import bank, device, fingerprint, records
@@ -163,11 +163,11 @@ def test_a_part_of_outputs_is_theirs() -> None:
 TEACHER = {"model": "convnet_3", "weights": "0" * 64, "own_code": None}
 
 
-def digits(*sets: str) -> VisionData:
+def digits(*sets: str) -> TaskData:
     return load(make_job(*sets).config["dataset"])
 
 
-def identity(data: VisionData | None = None, **changes: Any) -> dict[str, Any]:
+def identity(data: TaskData | None = None, **changes: Any) -> dict[str, Any]:
     arguments = {"label_noise": 0.0, "teacher": TEACHER, "device": "cpu", "threads": 1, "batch": 64} | changes
     return bank_identity(data or digits(), **arguments)
 

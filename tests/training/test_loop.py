@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from wsl_sweep.data import Examples, Views, VisionData
+from wsl_sweep.data import Examples, TaskData, Views
 from wsl_sweep.data.streams import stream
 from wsl_sweep.distill import Step, StepTerms, label_cross_entropy
 from wsl_sweep.errors import DivergedError
@@ -26,7 +26,7 @@ def schedule(**changes: Any) -> dict[str, Any]:
     return {"epochs": 2, "batch_size": 4, "milestones": [], "warmup_epochs": 0} | changes
 
 
-def data(train: int = 11, validation: int = 7, *, padding: int = 0) -> VisionData:
+def data(train: int = 11, validation: int = 7, *, padding: int = 0) -> TaskData:
     """Three classes of random grey pictures, 2x2, told apart by their brightest corner."""
 
     def part(count: int, first: int) -> Examples:
@@ -37,7 +37,7 @@ def data(train: int = 11, validation: int = 7, *, padding: int = 0) -> VisionDat
         return Examples(views, labels, torch.arange(first, first + count))
 
     parts = part(train, 0), part(validation, 100)
-    return VisionData(*parts, 3, 1, "digest", "source", torch.cat([one.labels for one in parts]))
+    return TaskData(*parts, 3, 1, "digest", "source", torch.cat([one.labels for one in parts]))
 
 
 def linear(seed: int = 0) -> nn.Module:
@@ -55,12 +55,12 @@ def by_parts(step_loss: Any) -> Any:
     return lambda step: step_loss(step.logits, step.teacher_logits, step.labels, step.keeping, step.permuting)
 
 
-def train(model: nn.Module, on: VisionData, step_loss: Any = plain_loss, **changes: Any) -> list[Row]:
+def train(model: nn.Module, on: TaskData, step_loss: Any = plain_loss, **changes: Any) -> list[Row]:
     arguments: dict[str, Any] = {"optimizer": SGD, "schedule": schedule(), "seed": 0} | changes
     return list(train_epochs(model, on, by_parts(step_loss), **arguments))
 
 
-def sizes_of_steps(on: VisionData, batch_size: int) -> list[int]:
+def sizes_of_steps(on: TaskData, batch_size: int) -> list[int]:
     """Of one epoch."""
     seen: list[int] = []
 
@@ -136,7 +136,7 @@ def test_an_epoch_has_as_many_steps_as_are_told_beforehand() -> None:
 
 
 def reference(
-    on: VisionData, model: nn.Module, optimizer: dict[str, Any], plan: dict[str, Any], seed: int
+    on: TaskData, model: nn.Module, optimizer: dict[str, Any], plan: dict[str, Any], seed: int
 ) -> tuple[list[tuple[float, float]], list[np.ndarray[Any, Any]]]:
     """Softmax regression by stochastic gradient descent, in numpy: (loss, accuracy) by epoch, weights."""
     weights = [p.detach().double().numpy().copy() for p in model.parameters()]
@@ -257,7 +257,7 @@ def test_a_window_is_whole_batches_and_at_least_one(sizes: list[int], most: int,
 class Teacher:
     """Logits that name their example; remembers the pictures that it was asked about."""
 
-    def __init__(self, on: VisionData, window: int = 1) -> None:
+    def __init__(self, on: TaskData, window: int = 1) -> None:
         self.window = window
         self.seen: list[Tensor] = []
         self._train = on.train
@@ -266,7 +266,7 @@ class Teacher:
     def drifting(self) -> dict[str, Tensor]:
         return {}
 
-    def outputs(self, rows: Tensor, views: Tensor) -> TeacherOutputs:
+    def outputs(self, rows: Tensor, views: Tensor, inputs: Tensor | None = None) -> TeacherOutputs:
         pictures = self._train.views.take(rows, views)
         self.seen.append(pictures)
         features = pictures.flatten(1)

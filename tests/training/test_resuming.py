@@ -22,7 +22,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from wsl_sweep.data import VisionData, load
+from wsl_sweep.data import TaskData, load
 from wsl_sweep.data import dataset as datasets
 from wsl_sweep.distill import Step, StepTerms, label_cross_entropy
 from wsl_sweep.errors import StorageError, TrialError, WslSweepError
@@ -264,7 +264,7 @@ def test_an_optimizers_tensors_lie_as_their_parameters_do(optimizer: dict[str, A
         plan = {"epochs": epochs, "batch_size": 128, "milestones": [], "warmup_epochs": 0}
         return list(train_epochs(model, data, step_loss, optimizer=optimizer, schedule=plan, seed=3, **changes))
 
-    data: VisionData = load(small().config["dataset"])
+    data: TaskData = load(small().config["dataset"])
     through, first, again = convolutions(), convolutions(), convolutions()
     rows, memory = train(through, 3), Remembering()
     train(first, 1, keeper=memory)

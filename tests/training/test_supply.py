@@ -21,7 +21,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from wsl_sweep.data import VisionData, load
+from wsl_sweep.data import TaskData, load
 from wsl_sweep.distill import label_cross_entropy
 from wsl_sweep.errors import TrialError, WslSweepError
 from wsl_sweep.models import build
@@ -45,14 +45,14 @@ FULL = BankSettings(limit_gb=(4 * 1797 * 9 + 1) / GIGABYTE)
 FEATURES = BankSettings(features=True)
 
 
-def pictures_of(*sets: str) -> VisionData:
+def pictures_of(*sets: str) -> TaskData:
     return load(make_job(*sets).config["dataset"])
 
 
 class Making:
     """Loads a teacher of random weights, and remembers what it has loaded."""
 
-    def __init__(self, data: VisionData, seed: int = 4) -> None:
+    def __init__(self, data: TaskData, seed: int = 4) -> None:
         self.data, self.seed = data, seed
         self.made: list[FrozenTeacher] = []
 
@@ -77,7 +77,7 @@ def opened() -> Iterator[Supply]:
     """Makes supplies; closed at the end."""
     made: list[TeacherSupply] = []
 
-    def make(data: VisionData, making: Callable[[], FrozenTeacher], **options: Any) -> TeacherSupply:
+    def make(data: TaskData, making: Callable[[], FrozenTeacher], **options: Any) -> TeacherSupply:
         made.append(supply_for(data, making, options.pop("teacher", TEACHER), **options))
         return made[-1]
 
@@ -86,7 +86,7 @@ def opened() -> Iterator[Supply]:
         one.close()
 
 
-def asked(data: VisionData, count: int = 150, seed: int = 0) -> tuple[Tensor, Tensor]:
+def asked(data: TaskData, count: int = 150, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Some examples in some views, a few of them twice."""
     generator = torch.Generator().manual_seed(seed)
     rows = torch.randint(len(data.train), (count,), generator=generator)

@@ -17,7 +17,7 @@ from wsl_sweep.sweep.ledger import TrialState
 from wsl_sweep.user_code import is_import_name
 
 if TYPE_CHECKING:
-    from wsl_sweep.data import VisionData
+    from wsl_sweep.data import TaskData
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ class Card:
         return f"{self.model} on {self.dataset['name']}, {how}"
 
 
-def pictures_of(one: TrialState, data: VisionData) -> Pictures:
+def pictures_of(one: TrialState, data: TaskData) -> Pictures:
     """What the pictures of a trial are."""
     from wsl_sweep.data import class_names
 
@@ -172,7 +172,7 @@ def pictures_of(one: TrialState, data: VisionData) -> Pictures:
         names=class_names(one.trial.config["dataset"]),
         train=len(train),
         validation=len(data.validation),
-        views=train.views.count if train.fixed_views is None else int(train.fixed_views.shape[1]),
+        views=(train.views.count or 0) if train.fixed_views is None else int(train.fixed_views.shape[1]),
     )
 
 

@@ -23,7 +23,7 @@ from wsl_sweep.sweep.ledger import TrialState
 if TYPE_CHECKING:
     from torch import nn
 
-    from wsl_sweep.data import VisionData
+    from wsl_sweep.data import TaskData
 
 TOLERANCE = 1e-4
 """How far a logit may lie from the student's own, as a part of the largest logit."""
@@ -141,7 +141,7 @@ def _config(one: TrialState, pictures: Pictures) -> dict[str, Any]:
     }
 
 
-def _compare(student: nn.Module, format: str, folder: Path, data: VisionData) -> Compared:
+def _compare(student: nn.Module, format: str, folder: Path, data: TaskData) -> Compared:
     """How far what was written is from the student, for several pictures at once and for one.
 
     Raises WslSweepError: further than it may be.

@@ -24,7 +24,7 @@ from wsl_sweep.user_code import search_in
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from wsl_sweep.data import VisionData
+    from wsl_sweep.data import TaskData
 
 COMPARED = 8
 """Validation pictures on which a student is compared with what it said before, and with what was made of it."""
@@ -142,7 +142,7 @@ def _again(one: TrialState) -> str | None:
     return f"printf %s {text} > {name}.yaml && wsl-sweep run {name}.yaml --rerun && wsl-sweep export {name} --best"
 
 
-def data_of(one: TrialState) -> VisionData:
+def data_of(one: TrialState) -> TaskData:
     """What a student was trained on. Raises WslSweepError: it is not on this machine, or another by now."""
     from wsl_sweep.data import available, load
 
@@ -165,7 +165,7 @@ def data_of(one: TrialState) -> VisionData:
     return data
 
 
-def student_of(sweep: SweepOnDisk, one: TrialState, data: VisionData) -> tuple[nn.Module, bool]:
+def student_of(sweep: SweepOnDisk, one: TrialState, data: TaskData) -> tuple[nn.Module, bool]:
     """The trained student, on the CPU, in eval mode; and whether it says what it said when its training ended.
 
     False where that is not kept.
@@ -195,7 +195,7 @@ def student_of(sweep: SweepOnDisk, one: TrialState, data: VisionData) -> tuple[n
     return student, True
 
 
-def some_rows(data: VisionData) -> Tensor:
+def some_rows(data: TaskData) -> Tensor:
     """Which examples of the validation part are compared: a few, from all over it."""
     import torch
 

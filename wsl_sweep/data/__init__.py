@@ -1,6 +1,21 @@
-"""Data sets, resident on a device, and their views: the finitely many augmented forms of an example."""
+"""Data sets and their views: the augmented forms of an example, in memory or brought while a model is trained."""
 
-from wsl_sweep.data.dataset import Examples, VisionData, available, class_names, forget, load, prepare, shape
+from wsl_sweep.data.dataset import available, class_names, forget, load, prepare, shape, some_inputs
+from wsl_sweep.data.inputs import Inputs
+from wsl_sweep.data.task import Examples, Task, TaskData
 from wsl_sweep.data.views import Views
 
-__all__ = ["Examples", "Views", "VisionData", "available", "class_names", "forget", "load", "prepare", "shape"]
+__all__ = [
+    "Examples",
+    "Inputs",
+    "Task",
+    "TaskData",
+    "Views",
+    "available",
+    "class_names",
+    "forget",
+    "load",
+    "prepare",
+    "shape",
+    "some_inputs",
+]

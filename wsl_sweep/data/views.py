@@ -7,8 +7,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from wsl_sweep.data.inputs import Inputs
 
-class Views:
+
+class Views(Inputs):
     """Every crop of the pictures padded by ``padding`` pixels, at the pictures' own size.
 
     View ``v`` is the crop whose corner lies at row ``(v // side) % side``, column ``v % side`` of the padded
@@ -40,9 +42,11 @@ class Views:
         rows: Tensor | None = None,
     ) -> None:
         self.side = 2 * padding + 1
+        self._flip = flip
         self.count = self.side**2 * (2 if flip else 1)
         self.height, self.width = int(images.shape[2]), int(images.shape[3])
         self.identity = padding * self.side + padding
+        self.device = images.device
         self._images, self._of_example = images, rows
         self._padding, self._mode = padding, padding_mode
         self._scale, self._mean, self._std = scale, mean.view(1, -1, 1, 1), std.view(1, -1, 1, 1)
@@ -62,14 +66,15 @@ class Views:
         }
 
     def take(self, examples: Tensor, views: Tensor) -> Tensor:
-        """The pictures (B, C, H, W) of ``examples`` (B,) in ``views`` (B,), both integers on the device.
+        """The pictures (B, C, H, W) of ``examples`` (B,) in ``views`` (B,), both integers.
 
         In channels_last, always in a fresh tensor of the same layout.
         """
+        examples, views = examples.to(self.device), views.to(self.device)
         corner = views % self.side**2
         rows = (corner // self.side).unsqueeze(1) + self._rows
         columns = self._columns.expand(len(views), -1)
-        if self.count > self.side**2:
+        if self._flip:
             mirrored = (views >= self.side**2).unsqueeze(1)
             columns = torch.where(mirrored, columns.flip(1), columns)
         columns = columns + (corner % self.side).unsqueeze(1)
@@ -87,10 +92,6 @@ class Views:
         pictures = torch.empty(shape, dtype=self._mean.dtype, device=picked.device, memory_format=torch.channels_last)
         pictures.copy_(picked.permute(0, 3, 1, 2))
         return pictures.div_(self._scale).sub_(self._mean).div_(self._std)
-
-    def plain(self, examples: Tensor) -> Tensor:
-        """The pictures (B, C, H, W) of ``examples`` (B,) as they are, normalised."""
-        return self.take(examples, torch.full_like(examples, self.identity))
 
     def _inside(self, places: Tensor, size: int) -> Tensor:
         """Where in the picture a place of the padded one comes from; outside of it, for zeros, the nearest edge."""

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 
 from wsl_sweep.user_code import is_import_name
 
-DATASETS: tuple[str, ...] = ("digits", "cifar10", "cifar100", "image_folder")
+DATASETS: tuple[str, ...] = ("digits", "cifar10", "cifar100", "image_folder", "imagenet", "mnli")
 
 KNOWN_SHAPES: dict[str, tuple[int, int, int]] = {
     "digits": (10, 1, 8),
@@ -47,6 +47,15 @@ def model_problem(name: str) -> str | None:
     if ":" in name:
         return f'"{name}" must have the form package.module:name, torchvision:name or timm:name'
     return f'no model is called "{name}"; {did_you_mean(name, MODELS)}; your own is package.module:name'
+
+
+def dataset_problem(name: str) -> str | None:
+    """What is wrong with a data set's name as far as it can be told without importing anything."""
+    if name in DATASETS or is_import_name(name):
+        return None
+    if ":" in name:
+        return f'"{name}" must have the form package.module:YourTask'
+    return f'no data set is called "{name}"; {did_you_mean(name, DATASETS)}; your own is package.module:YourTask'
 
 
 def method_problem(name: str) -> str | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from wsl_sweep.paths import cache_folder
-from wsl_sweep.spec.catalogue import DATASETS, did_you_mean, method_problem, model_problem
+from wsl_sweep.spec.catalogue import dataset_problem, did_you_mean, method_problem, model_problem
 from wsl_sweep.spec.recipes import RECIPES
 from wsl_sweep.spec.run import check_value, leaves
 
@@ -141,8 +141,8 @@ def check_leaf(path: str, value: Any) -> str | None:
         return wrong
     if path in ("student.model", "teacher.model"):
         return model_problem(value)
-    if path == "dataset.name" and value not in DATASETS:
-        return f'no data set is called "{value}"; {did_you_mean(value, DATASETS)}'
+    if path == "dataset.name":
+        return dataset_problem(str(value))
     if path == "distillation.method":
         return method_problem(value)
     if path == "recipe" and value not in RECIPES:

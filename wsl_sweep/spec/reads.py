@@ -7,22 +7,31 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from wsl_sweep.spec.recipes import weighting_kind
+from wsl_sweep.user_code import is_import_name
 
 STEERING: tuple[str, ...] = (
     "recipe",
     "dataset.name",
     "dataset.padding",
+    "dataset.damaged",
     "distillation.method",
     "distillation.kd_weight",
     "distillation.weighting.kind",
     "optimizer.name",
     "optimizer.momentum",
+    "optimizer.decay_on",
     "schedule.milestones",
+    "schedule.shape",
+    "student.init",
+    "student.batchnorm",
     "teacher.checkpoint",
     "teacher.label_smoothing",
     "teacher.optimizer.name",
     "teacher.optimizer.momentum",
+    "teacher.optimizer.decay_on",
     "teacher.schedule.milestones",
+    "teacher.schedule.shape",
+    "teacher.init",
 )
 """The leaves whose values decide whether other leaves are read."""
 
@@ -33,6 +42,9 @@ OWN_SETTINGS: dict[str, tuple[str, ...]] = {
     "rkd": ("distance_weight", "angle_weight", "kd_weight"),
 }
 """What a method reads of ``distillation`` that others do not."""
+
+MAY_BE_DAMAGED = ("imagenet", "mnli")
+"""Data sets of which ``dataset.damaged`` is read."""
 
 NO_EXAMPLE_WEIGHTS = ("dist",)
 """Methods whose loss belongs to a batch, so that no example's part of it can be weighted."""
@@ -50,21 +62,38 @@ def reads(config: Mapping[str, Any]) -> set[str]:
     paths = {"recipe"} if config.get("recipe") else set()
     paths |= _dataset(config) | {"student.model", "precision", "seed"}
     paths |= _optimizer("optimizer.", config) | _schedule("schedule.", config) | {"distillation.method"}
+    paths |= _unusual("student.", config, init="random", batchnorm="process")
     if config.get("distillation.method") != "none":
-        paths |= _distillation(config) | _teacher(config)
+        paths |= _distillation(config)
+    if config.get("distillation.method") != "none" or config.get("student.init") == "teacher":
+        paths |= _teacher(config)
     return paths
 
 
 def _dataset(config: Mapping[str, Any]) -> set[str]:
-    leaves = ["name", "validation_fraction", "train_fraction", "label_noise", "padding", "flip", "views"]
-    if config.get("dataset.padding"):
-        leaves.append("padding_mode")
-    name = config.get("dataset.name")
-    if name == "image_folder":
-        leaves += ["root", "size"]
-    if name in ("cifar10", "cifar100") and config.get("dataset.root"):
+    leaves = ["name", "validation_fraction", "train_fraction", "label_noise"]
+    name = str(config.get("dataset.name"))
+    if name == "imagenet":
+        leaves += ["root", "size", "flip", "views"]
+    elif name == "mnli":
+        leaves += ["max_length", "vocabulary"]
+    elif is_import_name(name):
+        leaves.append("views")
+    else:
+        leaves += ["padding", "flip", "views"]
+        if config.get("dataset.padding"):
+            leaves.append("padding_mode")
+        if name == "image_folder":
+            leaves += ["root", "size"]
+    if (name in ("cifar10", "cifar100", "mnli") or is_import_name(name)) and config.get("dataset.root"):
         leaves.append("root")
-    return {f"dataset.{leaf}" for leaf in leaves}
+    paths = {f"dataset.{leaf}" for leaf in leaves}
+    return paths | (_unusual("dataset.", config, damaged="refuse") if name in MAY_BE_DAMAGED else set())
+
+
+def _unusual(prefix: str, config: Mapping[str, Any], **usual: str) -> set[str]:
+    """Leaves that count as read only where they are not as usual: so that what has none keeps its identity."""
+    return {prefix + leaf for leaf, value in usual.items() if config.get(prefix + leaf, value) != value}
 
 
 def _distillation(config: Mapping[str, Any]) -> set[str]:
@@ -84,7 +113,7 @@ def _teacher(config: Mapping[str, Any]) -> set[str]:
     paths = {"teacher.model", "teacher.mode"}
     if config.get("teacher.checkpoint"):
         return paths | {"teacher.checkpoint"}
-    paths |= {"teacher.label_smoothing", "teacher.seed"}
+    paths |= {"teacher.label_smoothing", "teacher.seed"} | _unusual("teacher.", config, init="random")
     if config.get("teacher.label_smoothing"):
         paths.add("teacher.smoothing")
     return paths | _optimizer("teacher.optimizer.", config) | _schedule("teacher.schedule.", config)
@@ -96,14 +125,14 @@ def _optimizer(prefix: str, config: Mapping[str, Any]) -> set[str]:
         paths.add(f"{prefix}momentum")
         if config.get(f"{prefix}momentum"):
             paths.add(f"{prefix}nesterov")
-    return paths
+    return paths | _unusual(prefix, config, decay_on="all")
 
 
 def _schedule(prefix: str, config: Mapping[str, Any]) -> set[str]:
-    paths = {prefix + leaf for leaf in ("epochs", "batch_size", "milestones", "warmup_epochs")}
-    if config.get(f"{prefix}milestones"):
-        paths.add(f"{prefix}decay")
-    return paths
+    paths = {prefix + leaf for leaf in ("epochs", "batch_size", "warmup_epochs")}
+    if config.get(f"{prefix}shape") == "linear":
+        return paths | {f"{prefix}shape"}
+    return paths | {f"{prefix}milestones"} | ({f"{prefix}decay"} if config.get(f"{prefix}milestones") else set())
 
 
 def possible_reads(

@@ -38,12 +38,19 @@ READ_WHERE: dict[str, str] = {
         for method, leaves in OWN_SETTINGS.items()
         for leaf in leaves
     },
-    "dataset.size": "dataset.name is image_folder",
+    "dataset.size": "dataset.name is image_folder or imagenet",
+    "dataset.padding": "dataset.name is one whose pictures lie in memory: not imagenet, mnli, your own",
+    "dataset.flip": "dataset.name is one of pictures: not mnli, your own",
+    "dataset.views": "dataset.name is not mnli",
+    "dataset.damaged": "dataset.name is imagenet or mnli",
+    "dataset.max_length": "dataset.name is mnli",
+    "dataset.vocabulary": "dataset.name is mnli",
     "dataset.padding_mode": "dataset.padding is above 0",
     "teacher.smoothing": "teacher.label_smoothing is above 0",
     "optimizer.momentum": "optimizer.name is sgd",
     "optimizer.nesterov": "optimizer.name is sgd, with momentum",
-    "schedule.decay": "schedule.milestones has any",
+    "schedule.decay": "schedule.milestones has any, and schedule.shape is steps",
+    "schedule.milestones": "schedule.shape is steps",
     "dataset.root": "the data set lies on disk",
 }
 
@@ -53,6 +60,14 @@ NEUTRAL: dict[str, Any] = {
     "distillation.keep.regularization": 1,
     "distillation.keep.other": 1,
     "distillation.kd_weight": 0,
+    "dataset.damaged": "refuse",
+    "teacher.init": "random",
+    "student.init": "random",
+    "student.batchnorm": "process",
+    "optimizer.decay_on": "all",
+    "teacher.optimizer.decay_on": "all",
+    "schedule.shape": "steps",
+    "teacher.schedule.shape": "steps",
 }
 """Values that ask for nothing, and so may stand where nothing reads them."""
 

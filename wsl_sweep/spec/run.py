@@ -30,10 +30,23 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 class DatasetSection(Section):
     """What is learned, and how its parts are made."""
 
-    name: str | None = Field(None, description="digits, cifar10, cifar100, or image_folder: a folder of class folders")
+    name: str | None = Field(
+        None,
+        description="digits, cifar10, cifar100, image_folder (a folder of class folders), imagenet, mnli, "
+        "or your own: package.module:YourTask",
+    )
     root: str | None = Field(None, description="folder of the data; cifar10 and cifar100 are downloaded to it")
     size: Annotated[int, Field(ge=8, le=512)] | None = Field(
-        None, description="image_folder: pixels of a side that pictures are resized to, once"
+        None, description="pixels of a side: image_folder resizes its pictures to it once, imagenet crops to it"
+    )
+    damaged: Literal["refuse", "skip"] | None = Field(
+        None, description="imagenet, mnli: what becomes of files or lines that cannot be read"
+    )
+    max_length: Annotated[int, Field(ge=8, le=512)] | None = Field(
+        None, description="mnli: tokens of a pair of sentences, the longer of the two being cut first"
+    )
+    vocabulary: str | None = Field(
+        None, description="mnli: a folder or vocab.txt, a name on the hub, or learned: from the training sentences"
     )
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         None, description="how much of what is not the test part is for validation"
@@ -49,8 +62,8 @@ class DatasetSection(Section):
     )
     padding_mode: Literal["zeros", "reflect"] | None = Field(None, description="what the padding holds")
     flip: bool | None = Field(None, description="whether each crop is seen mirrored too")
-    views: Literal["all"] | Count | None = Field(
-        None, description="all views of an example, or k of them, fixed for each"
+    views: Literal["all", "epoch"] | Count | None = Field(
+        None, description="all views of an example, or k of them, fixed for each; epoch (imagenet): a new one each time"
     )
 
 
@@ -61,7 +74,10 @@ class OptimizerSection(Section):
     lr: Positive | None = Field(None, description="learning rate before warm-up and decay")
     momentum: Annotated[float, Field(ge=0, lt=1)] | None = Field(None, description="sgd only")
     nesterov: bool | None = Field(None, description="sgd with momentum only")
-    weight_decay: NonNegative | None = Field(None, description="on every parameter")
+    weight_decay: NonNegative | None = Field(None, description="on what decay_on says")
+    decay_on: Literal["all", "weights"] | None = Field(
+        None, description="every parameter, or all but biases and the parameters of normalisation"
+    )
 
 
 class ScheduleSection(Section):
@@ -71,14 +87,23 @@ class ScheduleSection(Section):
     batch_size: Count | None = Field(None, description="examples a step")
     milestones: list[Count] | None = Field(None, description="epochs after which lr is multiplied by decay")
     decay: Positive | None = Field(None, description="factor at each milestone")
-    warmup_epochs: Annotated[int, Field(ge=0)] | None = Field(None, description="linear warm-up of lr")
+    warmup_epochs: NonNegative | None = Field(None, description="linear warm-up of lr; may be a part of an epoch")
+    shape: Literal["steps", "linear"] | None = Field(
+        None, description="lr after the warm-up: by milestones, or falling linearly to 0 at the end"
+    )
 
 
 class TeacherSection(Section):
     """The teacher: trained once for all trials that share it, or brought in."""
 
     model: str | None = Field(None, description="name of a model")
-    checkpoint: str | None = Field(None, description="a safetensors file, or a teacher's id")
+    checkpoint: str | None = Field(
+        None,
+        description="a safetensors file, a teacher's id, or torchvision:WEIGHTS, such as torchvision:IMAGENET1K_V1",
+    )
+    init: str | None = Field(
+        None, description="text models: random, or pretrained weights: a folder or a name on the hub"
+    )
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] | None = Field(None, description="ε of its labels")
     smoothing: Literal["all", "others"] | None = Field(
         None, description="ε over all classes (PyTorch) or over the wrong ones only"
@@ -95,6 +120,13 @@ class StudentSection(Section):
     """The student."""
 
     model: str | None = Field(None, description="name of a model")
+    init: str | None = Field(
+        None,
+        description="text models: random, teacher (its first layers), or pretrained weights: a folder or a hub's name",
+    )
+    batchnorm: Literal["process", "sync"] | None = Field(
+        None, description="several processes: batch normalisation over each one's share, or (GPUs) the whole batch"
+    )
 
 
 class WeightingSection(Section):

@@ -84,6 +84,12 @@ class ResourcesSection(Section):
     gpu: float | None = Field(
         None, description="GPUs of a trial, a fraction to share one; 1 where there is a GPU", ge=0
     )
+    processes: Count | None = Field(
+        None, description="of one trial, each with its own cpu and gpu and a share of every batch; by default one a GPU"
+    )
+    workers: int | None = Field(
+        None, description="processes of a trial that bring data which do not lie in memory; as many as cpu", ge=0
+    )
     concurrent: Count | None = Field(None, description="trials at once; as many as fit by default")
     accelerator: str | None = Field(
         None, description="the kind of card that every trial runs on, as Ray names it: A100"
@@ -112,6 +118,9 @@ class BankSection(Section):
     use: bool = Field(True, description="false has the teacher compute at every step")
     precision: Literal["float32", "float16"] = Field(
         "float32", description="of the kept logits; float16 takes half the room and changes results a little"
+    )
+    top_k: Count | None = Field(
+        None, description="how many of the largest logits are kept, an approximation; all where it is not given"
     )
     features: bool | None = Field(
         None, description="whether the teacher's features are kept too; by default where a method reads them"

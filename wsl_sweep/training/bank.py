@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wsl_sweep.data import VisionData
+from wsl_sweep.data import TaskData
 from wsl_sweep.errors import TrialError, WslSweepError
 from wsl_sweep.files import write_json
 from wsl_sweep.paths import bank_folder
@@ -131,7 +131,7 @@ class Layout:
 
 
 def bank_identity(
-    data: VisionData,
+    data: TaskData,
     label_noise: float,
     teacher: Mapping[str, Any],
     device: str,

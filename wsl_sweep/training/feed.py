@@ -1,15 +1,17 @@
-"""An epoch's batches, ready for a step: pictures by view, labels, the teacher's outputs, random numbers."""
+"""An epoch's batches, ready for a step: inputs by view, labels, the teacher's outputs, random numbers."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Generator, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from wsl_sweep.data import VisionData
+from wsl_sweep.data import TaskData
+from wsl_sweep.data.inputs import moved
 from wsl_sweep.data.streams import stream
 from wsl_sweep.training.bank import TeacherOutputs
 from wsl_sweep.training.step import StepInputs
@@ -34,8 +36,11 @@ class TeacherLogits(Protocol):
     def drifting(self) -> Mapping[str, Tensor]:
         """What ``outputs`` change of the teacher."""
 
-    def outputs(self, rows: Tensor, views: Tensor) -> TeacherOutputs:
-        """Outputs for training examples ``rows`` (N,) in ``views`` (N,), both on the CPU."""
+    def outputs(self, rows: Tensor, views: Tensor, inputs: Tensor | None = None) -> TeacherOutputs:
+        """Outputs for training examples ``rows`` (N,) in ``views`` (N,), both on the CPU.
+
+        Where their ``inputs`` (N, …) are there already they are given along.
+        """
 
     def validation_logits(self) -> Tensor:
         """(N, C) logits of the whole validation part."""
@@ -52,7 +57,7 @@ def examples_of(examples: int, batch_size: int, steps: int) -> int:
 
 
 def epoch_inputs(
-    data: VisionData,
+    data: TaskData,
     teacher: TeacherLogits | None,
     *,
     seed: int,
@@ -67,43 +72,42 @@ def epoch_inputs(
     Order and views are streams of (seed, epoch), ``draws`` (``keeping``, ``permuting``) of (seed, epoch, step): so
     a step's inputs are the same bits wherever an epoch begins, and of those before it nothing is computed.
     """
-    device = data.train.labels.device
-    order = torch.randperm(len(data.train), generator=stream(seed, "order", epoch))
-    views = data.train.draw_views(stream(seed, "views", epoch))
-    batches = torch.split(order, batch_size)[first_step : steps_an_epoch(len(data.train), batch_size)]
+    device, train = data.train.labels.device, data.train
+    order = torch.randperm(len(train), generator=stream(seed, "order", epoch))
+    views = train.draw_views(stream(seed, "views", epoch))
+    batches = torch.split(order, batch_size)[first_step : steps_an_epoch(len(train), batch_size)]
+    if not batches:
+        return
+    rows = torch.cat(batches)
+    sizes = [len(batch) for batch in batches]
+    labels = torch.split(train.labels[moved(rows, device)], sizes)
+    brought = train.views.batches(rows, views[rows], sizes)
     step = first_step
-    for window in windows(batches, teacher.window if teacher is not None else WHOLE_EPOCH):
-        rows = torch.cat(window)
-        of_teacher = teacher.outputs(rows, views[rows]) if teacher is not None else None
-        rows_there, views_there = moved(rows, device), moved(views[rows], device)
-        start = 0
-        for batch in window:
-            stop = start + len(batch)
-            examples = rows_there[start:stop]
-            of_batch = of_teacher.part(start, stop) if of_teacher is not None else None
-            drawn = {
-                purpose: moved(_DRAWS[purpose](len(batch), generator=stream(seed, purpose, epoch, step)), device)
-                for purpose in _DRAWS
-                if purpose in draws
-            }
-            yield StepInputs(
-                images=data.train.views.take(examples, views_there[start:stop]),
-                labels=data.train.labels[examples],
-                teacher_logits=of_batch.logits if of_batch else None,
-                teacher_cross_entropy=of_batch.cross_entropy if of_batch else None,
-                teacher_features=of_batch.features if of_batch else None,
-                epoch=epoch + 1,
-                epochs=epochs,
-                **drawn,
-            )
-            start, step = stop, step + 1
-
-
-def moved(tensor: Tensor, device: torch.device) -> Tensor:
-    """A tensor of the CPU's on a device; nobody waits for the copy."""
-    if device.type == "cuda":
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor.to(device)
+    with contextlib.closing(brought) if isinstance(brought, Generator) else contextlib.nullcontext():
+        for window in windows(batches, teacher.window if teacher is not None else WHOLE_EPOCH):
+            together = torch.cat(window)
+            inputs = next(brought) if len(window) == 1 else None
+            of_teacher = teacher.outputs(together, views[together], inputs) if teacher is not None else None
+            start = 0
+            for batch in window:
+                stop = start + len(batch)
+                of_batch = of_teacher.part(start, stop) if of_teacher is not None else None
+                drawn = {
+                    purpose: moved(_DRAWS[purpose](len(batch), generator=stream(seed, purpose, epoch, step)), device)
+                    for purpose in _DRAWS
+                    if purpose in draws
+                }
+                yield StepInputs(
+                    inputs=inputs if inputs is not None else next(brought),
+                    labels=labels[step - first_step],
+                    teacher_logits=of_batch.logits if of_batch else None,
+                    teacher_cross_entropy=of_batch.cross_entropy if of_batch else None,
+                    teacher_features=of_batch.features if of_batch else None,
+                    epoch=epoch + 1,
+                    epochs=epochs,
+                    **drawn,
+                )
+                start, step = stop, step + 1
 
 
 def windows(batches: Sequence[Tensor], most: int) -> Iterator[list[Tensor]]:

@@ -11,14 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wsl_sweep.data import Examples, VisionData
+from wsl_sweep.data import Examples, TaskData
 from wsl_sweep.data.streams import stream_seed
 from wsl_sweep.errors import DivergedError
 from wsl_sweep.training.attempts import Row
 from wsl_sweep.training.device import seed_everything
 from wsl_sweep.training.feed import TeacherLogits, epoch_inputs, steps_an_epoch
 from wsl_sweep.training.keeper import Keeper
-from wsl_sweep.training.metrics import classification_metrics, teacher_metrics, weight_metrics
+from wsl_sweep.training.metrics import part_metrics, teacher_metrics, weight_metrics
 from wsl_sweep.training.state import TrainingState
 from wsl_sweep.training.step import GRAPH_STEPS, StepLoss, StepRunner
 
@@ -28,52 +28,73 @@ EVALUATION_BATCH = 256
 def build_optimizer(model: nn.Module, config: Mapping[str, Any]) -> torch.optim.Optimizer:
     """The optimizer of an ``optimizer`` section; weight decay on every parameter, as RepDistiller has it.
 
+    With ``decay_on: weights`` not on biases and the parameters of normalisation layers, as BERT is fine-tuned.
+
     Fused: one call for all parameters. On a GPU its learning rate is a tensor, so that a CUDA graph reads it anew.
     """
     on_gpu = next(model.parameters()).device.type == "cuda"
     lr = torch.tensor(config["lr"], device="cuda") if on_gpu else config["lr"]
+    parameters = _decaying(model, config)
     if config["name"] == "sgd":
         momentum = config["momentum"]
         return torch.optim.SGD(
-            model.parameters(),
+            parameters,
             lr=lr,
             momentum=momentum,
             nesterov=bool(momentum and config["nesterov"]),
             weight_decay=config["weight_decay"],
             fused=True,
         )
-    return torch.optim.AdamW(
-        model.parameters(), lr=lr, weight_decay=config["weight_decay"], fused=True, capturable=on_gpu
-    )
+    return torch.optim.AdamW(parameters, lr=lr, weight_decay=config["weight_decay"], fused=True, capturable=on_gpu)
+
+
+def _decaying(model: nn.Module, config: Mapping[str, Any]) -> Any:
+    """The parameters, or two groups of them: those that decay and those that do not."""
+    if config.get("decay_on", "all") == "all":
+        return list(model.parameters())
+    parameters = list(model.parameters())
+    return [
+        {"params": [one for one in parameters if one.ndim > 1]},
+        {"params": [one for one in parameters if one.ndim <= 1], "weight_decay": 0.0},
+    ]
 
 
 def learning_rate(base: float, schedule: Mapping[str, Any], epoch: int, step: int, steps: int) -> float:
     """The learning rate of step ``step`` of ``steps`` in ``epoch``, both counted from 0.
 
-    A linear warm-up over ``warmup_epochs``, by step; then ``base`` times ``decay`` for every milestone passed: a
-    milestone of 150 takes effect after 150 whole epochs.
+    A linear warm-up over ``warmup_epochs``, by step; then, with ``shape: linear``, linearly down to 0 where the
+    training ends (Devlin et al. 2019); else ``base`` times ``decay`` for every milestone passed: a milestone of 150
+    takes effect after 150 whole epochs.
     """
-    warmup = schedule["warmup_epochs"]
-    if epoch < warmup:
-        return float(base * (epoch * steps + step + 1) / (warmup * steps))
+    warmup, done = schedule["warmup_epochs"] * steps, epoch * steps + step
+    if done < warmup:
+        return float(base * min(1.0, (done + 1) / warmup))
+    if schedule.get("shape") == "linear":
+        whole = schedule["epochs"] * steps
+        return float(base * (whole - done) / (whole - warmup))
     passed = sum(epoch >= milestone for milestone in schedule["milestones"])
     return float(base * schedule.get("decay", 1.0) ** passed)
 
 
 @torch.no_grad()
 def predict(model: nn.Module, examples: Examples) -> Tensor:
-    """(N, C) float32 logits of the plain pictures, the model in eval mode; always in the same batches."""
+    """(N, C) float32 logits of the examples as they are, the model in eval mode; always in the same batches."""
     was_training = model.training
     model.eval()
-    rows = torch.arange(len(examples), device=examples.labels.device)
-    logits = [model(examples.views.plain(batch)).float() for batch in torch.split(rows, EVALUATION_BATCH)]
+    rows = torch.arange(len(examples))
+    shapes = examples.views.shapes(rows)
+    if shapes is not None:  # so that a batch is of about one shape
+        rows = shapes.argsort(stable=True)
+    sizes = [len(batch) for batch in torch.split(rows, EVALUATION_BATCH)]
+    plain = torch.full_like(rows, examples.views.identity)
+    logits = torch.cat([model(batch).float() for batch in examples.views.batches(rows, plain, sizes)])
     model.train(was_training)
-    return torch.cat(logits)
+    return logits if shapes is None else logits[rows.argsort().to(logits.device)]
 
 
 def train_epochs(
     model: nn.Module,
-    data: VisionData,
+    data: TaskData,
     step_loss: StepLoss,
     *,
     optimizer: Mapping[str, Any],
@@ -179,7 +200,7 @@ def train_epochs(
 def _row(
     epoch: int,
     model: nn.Module,
-    data: VisionData,
+    data: TaskData,
     runner: StepRunner,
     of_teacher: Tensor | None,
     weighs: bool,
@@ -194,7 +215,7 @@ def _row(
     if runner.has_regularization:
         row["regularization_samples/fraction"] = regularization / count
     logits = predict(model, data.validation)
-    row |= classification_metrics(logits, data.validation.labels, "validation")
+    row |= part_metrics(logits, data.validation, "validation")
     if of_teacher is not None:
         row |= teacher_metrics(logits, of_teacher)
     row["train/seconds"] = seconds

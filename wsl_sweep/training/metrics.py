@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from wsl_sweep.data import Examples
 from wsl_sweep.distill import distillation_loss, label_cross_entropy
 
 CALIBRATION_BINS = 15
@@ -45,6 +46,22 @@ def classification_metrics(logits: Tensor, labels: Tensor, prefix: str) -> dict[
         ]
     ).tolist()
     return dict(zip((f"{prefix}/accuracy", f"{prefix}/loss", f"{prefix}/ece"), values, strict=True))
+
+
+@torch.no_grad()
+def part_metrics(logits: Tensor, examples: Examples, prefix: str) -> dict[str, float]:
+    """As ``classification_metrics``, of the (N, C) logits of a part of a data set; with what its task measures besides.
+
+    Of each of its groups ``<prefix>/accuracy_<group>``; and ``<prefix>/<name>`` of the task's own metrics.
+    """
+    found = classification_metrics(logits, examples.labels, prefix)
+    right = logits.argmax(dim=1) == examples.labels
+    for name, rows in examples.groups.items():
+        found[f"{prefix}/accuracy_{name}"] = float(right[rows.to(right.device)].to(torch.float64).mean())
+    if examples.task is not None:
+        own = examples.task.metrics(logits, examples.labels)
+        found |= {f"{prefix}/{name}": float(value) for name, value in own.items()}
+    return found
 
 
 @torch.no_grad()

@@ -48,7 +48,7 @@ class TrainingState:
     ) -> TrainingState:
         """The state of a training and of what changes of its teacher, to be written before its next step."""
         tensors = _named(runner.model, teacher)
-        for number, parameter in enumerate(_parameters(runner.optimizer)):
+        for number, parameter in enumerate(runner.model.parameters()):
             for name, value in runner.optimizer.state.get(parameter, {}).items():
                 if isinstance(value, Tensor):
                     tensors[f"optimizer.{number}.{name}"] = value
@@ -102,7 +102,7 @@ class TrainingState:
         self.restore_model(runner.model)
         for name, value in teacher.items():
             value.copy_(self.tensors[f"teacher.{name}"])
-        parameters = _parameters(runner.optimizer)
+        parameters = list(runner.model.parameters())
         for key, value in self.tensors.items():
             if key.startswith("optimizer."):
                 _, number, name = key.split(".")
@@ -128,10 +128,6 @@ def _named(model: nn.Module, teacher: Mapping[str, Tensor]) -> dict[str, Tensor]
     """The tensors of a student and its teacher as a state calls them."""
     own = {f"model.{name}": value for name, value in _memory(model).items()}
     return own | {f"teacher.{name}": value for name, value in teacher.items()}
-
-
-def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
-    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
 def _check_weights(tensors: Mapping[str, Tensor], *, there: bool) -> None:

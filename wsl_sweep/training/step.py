@@ -30,7 +30,8 @@ class StepInputs:
     """What a step computes with, on the model's device.
 
     Attributes:
-        images: (B, C, H, W).
+        inputs: (B, …), what the model reads; with several processes this one's share of the batch, all else is of the
+            whole batch.
         labels: (B,).
         teacher_logits: (B, C), or None without a teacher.
         teacher_cross_entropy: (B,), or None where the loss computes it.
@@ -41,7 +42,7 @@ class StepInputs:
         epochs: how many are planned.
     """
 
-    images: Tensor
+    inputs: Tensor
     labels: Tensor
     teacher_logits: Tensor | None = None
     teacher_cross_entropy: Tensor | None = None
@@ -158,9 +159,9 @@ class StepRunner:
     def _compute(self, inputs: StepInputs) -> StepTerms:
         with autocast(str(self.device), self._precision):
             if self._features:
-                logits, own = with_features(self.model, inputs.images)
+                logits, own = with_features(self.model, inputs.inputs)
             else:
-                logits, own = self.model(inputs.images), None
+                logits, own = self.model(inputs.inputs), None
         terms = self.step_loss(
             Step(
                 logits=logits.float(),

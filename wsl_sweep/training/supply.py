@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wsl_sweep.data import VisionData
+from wsl_sweep.data import TaskData
 from wsl_sweep.distill import label_cross_entropy
 from wsl_sweep.errors import WslSweepError
 from wsl_sweep.training.bank import BankSettings, Layout, LogitBank, TeacherOutputs, bank_identity, has_features
@@ -43,7 +43,7 @@ class TeacherSupply:
     def __init__(
         self,
         make_teacher: Callable[[], FrozenTeacher],
-        data: VisionData,
+        data: TaskData,
         layout: Layout,
         *,
         bank: LogitBank | None = None,
@@ -53,10 +53,11 @@ class TeacherSupply:
     ) -> None:
         self.found = self.computed = self._missed = 0
         self.notes: list[str] = []
-        self.window = 1 if by_batch else WINDOW
+        self.window = 1 if by_batch or data.train.views.streamed else WINDOW
         self._make_teacher, self._teacher = make_teacher, None if not by_batch else make_teacher()
         self._data, self._layout, self._bank = data, layout, bank
         self._by_batch, self._bank_for_training = by_batch, bank_for_training
+        self._endless = data.train.views.count is None
         self._check = check
         self._batch = teacher_batch(data.train.labels.device)
         self._train_ids = data.train.ids.cpu()
@@ -70,7 +71,7 @@ class TeacherSupply:
 
     @property
     def forwards(self) -> int:
-        """Pictures that the teacher has looked at for this training."""
+        """Examples that the teacher has looked at for this training."""
         return self.computed
 
     @property
@@ -85,19 +86,24 @@ class TeacherSupply:
         """What training outputs change of the teacher: its buffers, with ``by_batch``; nothing else."""
         return dict(self.teacher.model.named_buffers()) if self._by_batch else {}
 
-    def outputs(self, rows: Tensor, views: Tensor) -> TeacherOutputs:
-        """Outputs for training examples ``rows`` (N,) in ``views`` (N,), both integers on the CPU."""
-        device = self._data.train.labels.device
+    def outputs(self, rows: Tensor, views: Tensor, inputs: Tensor | None = None) -> TeacherOutputs:
+        """Outputs for training examples ``rows`` (N,) in ``views`` (N,), both integers on the CPU.
+
+        ``inputs`` (N, …), where they are given, are theirs; else they are brought as far as they are needed.
+        """
         if self._by_batch:
             self.computed += len(rows)
-            pictures = self._data.train.views.take(rows.to(device), views.to(device))
-            logits, features = self.teacher.training_outputs(pictures, bool(self._layout.features))
+            own = inputs if inputs is not None else self._data.train.views.take(rows, views)
+            logits, features = self.teacher.training_outputs(own, bool(self._layout.features))
             return TeacherOutputs(logits, None, features)
 
         ids = self._train_ids[rows]
         bank = self._bank if self._bank_for_training else None
-        pictures_of = functools.partial(self._training_pictures, rows, views)
-        found = self._bring(ids, ids * self._data.train.views.count + views, pictures_of, bank)
+        shapes = self._data.train.views.shapes(rows)
+        # What was put together for a batch of several shapes is not what a teacher computes with.
+        inputs_of = functools.partial(self._training_inputs, rows, views, inputs if shapes is None else None)
+        cells = torch.arange(len(rows)) if self._endless else ids * self._data.train.views.cells + views
+        found = self._bring(ids, cells, inputs_of, bank, shapes)
         # A bank may hold features for others: what a student does not read, it does not get.
         return found if self._layout.features else replace(found, features=None)
 
@@ -106,9 +112,12 @@ class TeacherSupply:
         if self._validation_logits is None:
             views, ids, parts = self._data.train.views, self._data.validation.ids.cpu(), []
             for rows in torch.split(torch.arange(len(ids)), WINDOW):
-                cells = ids[rows] * views.count + views.identity  # the training view that leaves a picture as it is
-                pictures_of = functools.partial(self._validation_pictures, rows)
-                parts.append(self._bring(ids[rows], cells, pictures_of, self._bank).logits)
+                cells = ids[rows] * views.cells + views.identity  # the training view that leaves an example as it is
+                if self._endless:
+                    cells = rows
+                inputs_of = functools.partial(self._validation_inputs, rows)
+                shapes = self._data.validation.views.shapes(rows)
+                parts.append(self._bring(ids[rows], cells, inputs_of, self._bank, shapes).logits)
             self._validation_logits = torch.cat(parts)
         return self._validation_logits
 
@@ -125,38 +134,52 @@ class TeacherSupply:
 
     # --- inside --------------------------------------------------------------------------------------------------
 
-    def _training_pictures(self, rows: Tensor, views: Tensor, some: Tensor) -> Tensor:
-        device = self._data.train.labels.device
-        return self._data.train.views.take(rows[some].to(device), views[some].to(device))
+    def _training_inputs(self, rows: Tensor, views: Tensor, inputs: Tensor | None, some: Tensor) -> Tensor:
+        if inputs is None:
+            return self._data.train.views.take(rows[some], views[some])
+        return inputs if len(some) == len(inputs) and bool((some == torch.arange(len(some))).all()) else inputs[some]
 
-    def _validation_pictures(self, rows: Tensor, some: Tensor) -> Tensor:
-        return self._data.validation.views.plain(rows[some].to(self._data.validation.labels.device))
+    def _validation_inputs(self, rows: Tensor, some: Tensor) -> Tensor:
+        return self._data.validation.views.plain(rows[some])
 
     def _bring(
-        self, ids: Tensor, cells: Tensor, pictures_of: Callable[[Tensor], Tensor], bank: LogitBank | None
+        self,
+        ids: Tensor,
+        cells: Tensor,
+        inputs_of: Callable[[Tensor], Tensor],
+        bank: LogitBank | None,
+        shapes: Tensor | None,
     ) -> TeacherOutputs:
-        """Outputs for examples ``ids`` at ``cells``; ``pictures_of`` gives the pictures of some of their places."""
+        """Outputs for examples ``ids`` at ``cells``; ``inputs_of`` gives the inputs of some of their places.
+
+        Only examples of one of the ``shapes`` (N,) are computed together; None: all have the same.
+        """
         layout = self._layout if bank is None else bank.layout
         wanted, first, places = np.unique(cells.numpy(), return_index=True, return_inverse=True)
+        kinds = np.zeros(len(wanted), dtype=np.int64) if shapes is None else shapes.numpy()[first]
 
         def compute(some: Cells) -> Words:
             """(n, words) rows of cells, by number among ``wanted``."""
             self._check()
-            chosen = torch.from_numpy(first[some])
-            self.computed += len(chosen)
-            self._missed += len(chosen) if bank is not None else 0
-            return self._rows(pictures_of(chosen), ids[chosen], layout)
+            rows: Words = np.empty((len(some), layout.words), dtype=np.uint32)
+            for kind in np.unique(kinds[some]):
+                of_kind = np.flatnonzero(kinds[some] == kind)
+                chosen = torch.from_numpy(first[some[of_kind]])
+                rows[of_kind] = self._rows(inputs_of(chosen), ids[chosen], layout)
+            self.computed += len(some)
+            self._missed += len(some) if bank is not None else 0
+            return rows
 
         filled: Words = np.empty((len(wanted), layout.words), dtype=np.uint32)
         there = np.zeros(len(wanted), dtype=np.bool_)
         if bank is not None:
             try:
-                self._fill(wanted, filled, there, compute, bank)
+                self._fill(wanted, kinds, filled, there, compute, bank)
             except LockedOutError as error:
                 self._note(f"the logit bank is given up ({error}): the teacher computes from here on")
                 self._bank = None
                 bank.close()
-        missing = np.flatnonzero(~there)
+        missing = _by_kind(np.flatnonzero(~there), kinds)
         for start in range(0, len(missing), self._batch):
             filled[missing[start : start + self._batch]] = compute(missing[start : start + self._batch])
         rows = torch.from_numpy(filled.view(np.int32)[places])
@@ -166,7 +189,7 @@ class TeacherSupply:
         return layout.decode(rows.to(device, non_blocking=True))
 
     def _fill(
-        self, wanted: Cells, rows: Words, there: Mask, compute: Callable[[Cells], Words], bank: LogitBank
+        self, wanted: Cells, kinds: Cells, rows: Words, there: Mask, compute: Callable[[Cells], Words], bank: LogitBank
     ) -> None:
         """Fills ``rows`` of the wanted cells (each named once, ascending) as far as the bank goes, and marks them.
 
@@ -178,7 +201,7 @@ class TeacherSupply:
         self.found += int(there.sum())
         waiting = Waiting()
         while not there.all():
-            missing = np.flatnonzero(~there)
+            missing = _by_kind(np.flatnonzero(~there), kinds)
             if records.full:
                 self._note(bank.why_full())
                 return
@@ -204,10 +227,10 @@ class TeacherSupply:
                 self.found += int(come.sum())
                 waiting.progress()
 
-    def _rows(self, pictures: Tensor, ids: Tensor, layout: Layout) -> Words:
-        """(n, words) rows of at most a batch of pictures."""
+    def _rows(self, inputs: Tensor, ids: Tensor, layout: Layout) -> Words:
+        """(n, words) rows of at most a batch of inputs of one shape."""
         with undisturbed():
-            logits, features = self.teacher.outputs(pictures, bool(layout.features))
+            logits, features = self.teacher.outputs(inputs, bool(layout.features))
         # In the shape of a whole batch too: sums over classes may be grouped by it.
         padded = torch.zeros((self._batch, logits.shape[1]), device=logits.device)
         padded[: len(logits)] = logits
@@ -222,8 +245,13 @@ class TeacherSupply:
             self.notes.append(text)
 
 
+def _by_kind(places: Cells, kinds: Cells) -> Cells:
+    """Those of one kind next to each other, so that they fill the teacher's batches."""
+    return places[np.argsort(kinds[places], kind="stable")]
+
+
 def supply_for(
-    data: VisionData,
+    data: TaskData,
     make_teacher: Callable[[], FrozenTeacher],
     teacher: Mapping[str, Any],
     *,
@@ -254,7 +282,8 @@ def supply_for(
     device = data.train.labels.device
     identity = bank_identity(data, label_noise, teacher, str(device), threads, teacher_batch(device), precision)
     # Those who read no features ask for a bank with them only to fill it: the first of them learns how many there are.
-    wide = settings.use and settings.features and not by_batch and not has_features(identity)
+    kept = settings.use and data.train.views.count is not None
+    wide = kept and settings.features and not by_batch and not has_features(identity)
     loaded, width = None, 0
     if features or by_batch or wide:
         with undisturbed():
@@ -267,11 +296,11 @@ def supply_for(
             if features:
                 raise
     bank, notes = None, list[str]()
-    if settings.use:
+    if kept:
         try:
             bank = LogitBank(
                 identity,
-                len(data.all_labels) * data.train.views.count,
+                len(data.all_labels) * data.train.views.cells,
                 Layout(data.num_classes, width if settings.features else 0, precision),
                 settings=settings,
                 about=about,
@@ -291,9 +320,8 @@ def supply_for(
     return supply
 
 
-def _feature_width(teacher: FrozenTeacher, data: VisionData) -> int:
-    """D, by one picture."""
-    device = data.train.labels.device
-    _, features = teacher.outputs(data.train.views.plain(torch.zeros(1, dtype=torch.int64, device=device)), True)
+def _feature_width(teacher: FrozenTeacher, data: TaskData) -> int:
+    """D, by one example."""
+    _, features = teacher.outputs(data.train.views.plain(torch.zeros(1, dtype=torch.int64)), True)
     assert features is not None
     return int(features.shape[1])

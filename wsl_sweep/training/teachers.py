@@ -68,7 +68,8 @@ class FrozenTeacher:
         logits, seen = [], []
         for part in torch.split(images, self.batch):
             shape = (self.batch, *part.shape[1:])
-            padded = torch.empty(shape, dtype=part.dtype, device=part.device, memory_format=torch.channels_last)
+            laid_out = torch.channels_last if part.ndim == 4 else torch.contiguous_format
+            padded = torch.empty(shape, dtype=part.dtype, device=part.device, memory_format=laid_out)
             padded[: len(part)] = part
             padded[len(part) :] = 0
             of_part, features_of_part = self._outputs(padded, features)

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from wsl_sweep.data import VisionData, load
-from wsl_sweep.data.dataset import Examples, Part, available, load_test
+from wsl_sweep.data import Examples, TaskData, load
+from wsl_sweep.data.dataset import Part, available, load_test
 from wsl_sweep.data.streams import stream_seed
 from wsl_sweep.distill import Objective, Step, StepTerms, smoothed_cross_entropy
 from wsl_sweep.errors import DamagedStudentError, DivergedError, StorageError, TrialError, WslSweepError
@@ -33,7 +33,7 @@ from wsl_sweep.training.fingerprint import fingerprint, library_versions, own_co
 from wsl_sweep.training.keeper import CheckpointKeeper, Keeper, checkpoint_of
 from wsl_sweep.training.loop import predict, train_epochs
 from wsl_sweep.training.lost import resting_on
-from wsl_sweep.training.metrics import classification_metrics
+from wsl_sweep.training.metrics import part_metrics
 from wsl_sweep.training.state import TrainingState
 from wsl_sweep.training.supply import TeacherSupply, supply_for
 from wsl_sweep.training.teacher_store import TeacherStore
@@ -59,6 +59,7 @@ class Job:
         threads: torch's threads, the trial's CPUs.
         bank: what the sweep says of the logit bank.
         gpu: the part of a GPU's memory that it may take.
+        workers: processes that bring data which do not lie in memory.
     """
 
     config: dict[str, Any]
@@ -66,6 +67,7 @@ class Job:
     threads: int = 1
     bank: BankSettings = field(default_factory=BankSettings)
     gpu: float = 1.0
+    workers: int = 0
 
     @property
     def seed(self) -> int:
@@ -107,7 +109,7 @@ def train_teacher(
         prepare_process(job.threads, job.gpu)
         device = pick_device()
         config, dataset = identity["teacher"], job.config["dataset"]
-        data = _load(dataset, job.part, device)
+        data = _load(dataset, job.part, device, job.workers)
         model = as_computed(_fresh(config["model"], data, config["seed"], "teacher").to(device))
 
         def step_loss(step: Step) -> StepTerms:
@@ -224,7 +226,7 @@ class TrialTraining:
         card = train_teacher(job, store, on_epoch=on_teacher_epoch, check=check, checkpoints=checkpoints)
         prepare_process(job.threads, job.gpu)
         self.device = pick_device()
-        self.data = _load(job.config["dataset"], job.part, self.device)
+        self.data = _load(job.config["dataset"], job.part, self.device, job.workers)
         self._objective = Objective(job.config["distillation"])
         self._check = check
         self.teacher, self.teacher_digest = self._supply(store, card)
@@ -391,7 +393,7 @@ def _newest(
     attempts: Attempts,
     own: str,
     made_with: Mapping[str, str | None],
-    data: VisionData,
+    data: TaskData,
     schedule: Mapping[str, Any],
     model: nn.Module,
     drifting: Mapping[str, torch.Tensor] = MappingProxyType({}),
@@ -441,18 +443,18 @@ def _digest(path: Path) -> str:
         raise WslSweepError(f"{path}: {error.strerror or error}") from error
 
 
-def _load(dataset: Mapping[str, Any], part: Part, device: str) -> VisionData:
+def _load(dataset: Mapping[str, Any], part: Part, device: str, workers: int) -> TaskData:
     """``load``, where what was there when the sweep began is missed as a StorageError."""
     with resting_on("the data set", lambda: available(dataset)):
-        return load(dataset, part, device)
+        return load(dataset, part, device, workers)
 
 
-def _load_test(dataset: Mapping[str, Any], device: str) -> Examples:
+def _load_test(dataset: Mapping[str, Any], device: str, workers: int) -> Examples:
     with resting_on("the data set", lambda: available(dataset)):
-        return load_test(dataset, device)
+        return load_test(dataset, device, workers)
 
 
-def _fresh(name: str, data: VisionData, seed: int, purpose: str) -> nn.Module:
+def _fresh(name: str, data: TaskData, seed: int, purpose: str) -> nn.Module:
     return build_with_seed(lambda: build(name, data.num_classes, data.in_channels), stream_seed(seed, purpose))
 
 
@@ -488,11 +490,11 @@ def evaluate_on_test(job: Job, folder: Path | Place) -> dict[str, float]:
     """
     prepare_process(job.threads, job.gpu)
     device = pick_device()
-    test = _load_test(job.config["dataset"], device)
+    test = _load_test(job.config["dataset"], device, job.workers)
     if len(test) == 0:
         raise WslSweepError("the data set has no test part")
-    data = _load(job.config["dataset"], job.part, device)
+    data = _load(job.config["dataset"], job.part, device, job.workers)
     student = as_computed(load_student(job, folder, data.num_classes, data.in_channels).to(device))
     logits = predict(student, test)
     save_tensors(place(folder) / "test_logits.safetensors", {"logits": logits, "labels": test.labels, "ids": test.ids})
-    return classification_metrics(logits, test.labels, "test")
+    return part_metrics(logits, test, "test")
