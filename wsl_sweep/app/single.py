@@ -11,6 +11,7 @@ from rich.console import Console
 
 from wsl_sweep.app.options import local_device_kind
 from wsl_sweep.app.preparing import LIES_ON_DISK, notes_on_teacher, prepare_one
+from wsl_sweep.app.pretrained import prepare_teachers
 from wsl_sweep.app.teaching import auto_precision, bank_notes, bank_settings, measure_here, precision_notes
 from wsl_sweep.app.world import LocalWorld
 from wsl_sweep.spec.identity import trial_id
@@ -34,6 +35,7 @@ def train_once(
     text = f"variants: {{train: {{}}}}\nresources: {{cpu: {threads}}}\n"
     world = LocalWorld([str(Path.cwd())])
     spec = parse_spec(text, "train", command_line, world=world)
+    prepare_teachers(spec)
     device_kind = local_device_kind()
     gpu = 1.0 if device_kind == "cuda" else 0.0
     measured = measure_here(auto_precision(spec, device_kind), spec.threads, gpu, [str(Path.cwd())])

@@ -7,9 +7,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from wsl_sweep.app.pretrained import classes_known, pretrained_problem
 from wsl_sweep.errors import WslSweepError
 from wsl_sweep.image_listing import list_pictures
 from wsl_sweep.spec.catalogue import KNOWN_SHAPES, METHODS, MODELS, model_problem
+from wsl_sweep.spec.pretrained import is_pretrained
 from wsl_sweep.user_code import search_in, told
 
 if TYPE_CHECKING:
@@ -68,6 +70,9 @@ class LocalWorld:
 
     def checkpoint_problem(self, path: str, model: str, dataset: Mapping[str, Any]) -> str | None:
         """What is wrong with a teacher's weights file for a model that is right, or None."""
+        if is_pretrained(path):
+            classes = _shape(dataset)[0] if classes_known(dataset) else None
+            return self._once(("checkpoint", path, model, classes), lambda: pretrained_problem(model, path, classes))
         shape = _shape(dataset)
         return self._once(("checkpoint", path, model, shape), lambda: _try_checkpoint(path, model, *shape))
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wsl_sweep.spec.distributions import Distribution
+from wsl_sweep.spec.pretrained import with_weights
 from wsl_sweep.spec.reads import possible_reads, reads
 from wsl_sweep.spec.recipes import DEFAULTS, RECIPES, method_defaults
 from wsl_sweep.spec.run import nest
@@ -136,6 +137,8 @@ class Spec:
         )
         read = reads(flat)
         config = nest({path: flat[path] for path in sorted(read - {"recipe"}) if path in flat})
+        if "teacher" in config:
+            config["teacher"] = with_weights(config["teacher"])
         if self.bank.precision != "float32" and config.get("teacher", {}).get("mode") == "eval":
             config["teacher"]["stored_precision"] = self.bank.precision  # it makes the result, so it is part of it
         return config
