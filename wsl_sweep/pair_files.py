@@ -67,21 +67,21 @@ def pair_files(root: str) -> PairFiles:
 def vocabulary_files(name: str) -> tuple[Path, ...] | None:
     """The files of a vocabulary on this machine; None for ``learned`` and for a name on the hub.
 
+    A path is absolute, or has ``.txt`` or ``.json`` at its end, or begins with a dot, ``~`` or a variable: a name on
+    the hub is never taken for a folder of the place where a process happens to run.
     A folder's ``tokenizer.json``, or its ``vocab.txt`` with the ``tokenizer_config.json`` beside it, if there is one;
     or one such file by itself.
 
     Raises:
         WslSweepError: ``name`` is the path of nothing, or of a folder without either file.
     """
-    if name == LEARNED:
+    if not (name.startswith(("/", ".", "~", "$")) or name.endswith((".txt", ".json"))):
         return None
     path = node_folder(name)
     if path.is_file():
         return (path,)
     if not path.is_dir():
-        if name.startswith(("/", ".", "~", "$")) or name.endswith((".txt", ".json")) or name.count("/") > 1:
-            raise WslSweepError(f"dataset.vocabulary: {name}: there is no such file or folder")
-        return None
+        raise WslSweepError(f"dataset.vocabulary: {name}: there is no such file or folder")
     if (path / TOKENIZER_FILE).is_file():
         return (path / TOKENIZER_FILE,)
     if (path / WORDS_FILE).is_file():

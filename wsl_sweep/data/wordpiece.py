@@ -134,10 +134,10 @@ def learn_vocabulary(sentences: Sequence[str], most: int = LEARNED_WORDS) -> Voc
     library = _library()
     tokenizer = _wordpiece({word: number for number, word in enumerate(SPECIAL)}, lowercase=False)
     letters: Counter[str] = Counter()
-    for sentence in sentences:
-        letters.update(tokenizer.normalizer.normalize_str(sentence))
-    for blank in [letter for letter in letters if letter.isspace()]:
-        del letters[blank]
+    for word, times in Counter(itertools.chain.from_iterable(map(str.split, sentences))).items():
+        for letter in tokenizer.normalizer.normalize_str(word):
+            letters[letter] += times
+    del letters[" "]
     alphabet = sorted(letters, key=lambda letter: (-letters[letter], letter))[:LEARNED_LETTERS]
     # The library numbers letters inside of words as they come out of a hash table, and breaks ties by their numbers:
     # what stands among the special words has its number beforehand.
@@ -171,7 +171,7 @@ def encode_pairs(
     tokenizer.enable_truncation(max_length, strategy="longest_first")
 
     def encode(start: int) -> tuple[NDArray[np.int32], list[int], list[int]]:
-        encoded = tokenizer.encode_batch(list(pairs[start : start + ENCODED_AT_ONCE]))
+        encoded = tokenizer.encode_batch_fast(list(pairs[start : start + ENCODED_AT_ONCE]))
         ids = np.fromiter(itertools.chain.from_iterable(one.ids for one in encoded), dtype=np.int32)
         return ids, [len(one) for one in encoded], [one.type_ids.index(1) for one in encoded]
 
