@@ -28,8 +28,10 @@ def stratified(labels: Tensor, rows: Tensor, fraction: float, purpose: str) -> t
     The same fixed permutation of each class serves every fraction, so the taken part only grows with it.
     """
     rest, taken = [rows[:0]], [rows[:0]]
-    for label in sorted(set(labels[rows].tolist())):
-        members = rows[labels[rows] == label]
+    own = labels[rows]
+    counts = own.bincount().tolist()
+    groups = torch.split(rows[own.argsort(stable=True)], counts)
+    for label, members in enumerate(groups):
         members = members[torch.randperm(len(members), generator=stream(SPLIT_SEED, purpose, step=label))]
         count = round(len(members) * fraction)
         taken.append(members[:count])
