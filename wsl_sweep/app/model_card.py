@@ -98,6 +98,9 @@ def _input(card: Card) -> Iterator[str]:
 def _as_they_come(card: Card) -> str:
     seen = card.pictures
     what = f"{'grey' if seen.channels == 1 else 'colour (RGB)'}, {seen.height}x{seen.width} pixels"
+    if card.dataset["name"] == "imagenet":
+        short = round(seen.height * 256 / 224)
+        return f"{what}: the shorter side resized to {short} (bilinear, antialiased), the middle cut out"
     if card.dataset["name"] != "image_folder":
         return f"{what}, as the data set has them"
     return f"{what}: turned as the camera was held, the largest square in the middle, resized (bilinear, antialiased)"
@@ -177,6 +180,9 @@ def _training(card: Card) -> Iterator[str]:
 def _augmentation(card: Card) -> str:
     data, views = card.dataset, card.pictures.views
     noise = f" {100 * data['label_noise']:g} % of their labels are wrong on purpose." if data["label_noise"] else ""
+    if data["name"] == "imagenet":
+        flips = ", half of them mirrored" if data["flip"] else ""
+        return f"Each was seen in {views or 'ever new'} random resized crops{flips}.{noise}"
     if views == 1:
         return f"Each was seen as it is.{noise}"
     mirrored = ", mirrored or not" if data["flip"] else ""

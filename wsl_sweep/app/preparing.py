@@ -10,14 +10,13 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from wsl_sweep.image_listing import list_pictures
 from wsl_sweep.spec.catalogue import is_library_model
-from wsl_sweep.spec.identity import data_identity
+from wsl_sweep.spec.identity import FOLDERS, content_of_folder, data_identity
 from wsl_sweep.spec.spec import Spec
 from wsl_sweep.spec.world import ASKED, assignments
 from wsl_sweep.user_code import is_import_name, source_digest
 
-LIES_ON_DISK = ("cifar10", "cifar100", "image_folder")
+LIES_ON_DISK = ("cifar10", "cifar100", "image_folder", "imagenet")
 
 
 def configurations(spec: Spec) -> Iterator[dict[str, Any]]:
@@ -35,7 +34,7 @@ def prepare_data(spec: Spec) -> list[str]:
     for config in configurations(spec):
         dataset = config["dataset"]
         if dataset["name"] in LIES_ON_DISK:
-            wanted.setdefault(repr([dataset.get(key) for key in ("name", "root", "size")]), dataset)
+            wanted.setdefault(repr([dataset.get(key) for key in ("name", "root", "size", "damaged")]), dataset)
     notes: list[str] = []
     for dataset in wanted.values():
         notes += prepare_one(dataset, need_test=True)
@@ -84,8 +83,8 @@ def surroundings(spec: Spec) -> dict[str, str | None]:
     found: dict[str, str | None] = {}
     for config in configurations(spec):
         dataset = config["dataset"]
-        if dataset["name"] == "image_folder":
-            found[f"the pictures in {dataset['root']}"] = list_pictures(dataset["root"]).content()
+        if dataset["name"] in FOLDERS:
+            found[f"the pictures in {dataset['root']}"] = content_of_folder(dataset)
         for name in (config["student"]["model"], config.get("teacher", {}).get("model"), _method(config)):
             if name is not None and is_import_name(name) and not is_library_model(name):
                 found[f"the code of {name}"] = source_digest(name)

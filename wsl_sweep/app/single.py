@@ -54,7 +54,7 @@ def train_once(
             accuracy = row["validation/accuracy"]
             console.print(f"teacher, epoch {int(row['epoch'])}: validation/accuracy {accuracy:.4f}", highlight=False)
 
-    job = Job(config, "train", spec.threads, BankSettings(**bank_settings(spec, world, bank)))
+    job = Job(config, "train", spec.threads, BankSettings(**bank_settings(spec, world, bank)), workers=spec.workers)
     row: Mapping[str, float] = {}
     with TrialTraining(job, TeacherStore(), on_teacher_epoch=on_teacher_epoch) as training:
         for row in training:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -68,7 +69,7 @@ def import_teacher(
     if there and dataset["name"] in LIES_ON_DISK:
         for note in prepare_one(dataset):
             say(f"note: {note}")
-    data = load(dataset) if there else None
+    data = load(dataset, workers=os.cpu_count() or 1) if there else None
     if data is not None:
         classes, channels = data.num_classes, data.in_channels
     elif dataset["name"] in KNOWN_SHAPES:
@@ -128,7 +129,8 @@ def train_teacher_only(
     """
     if part not in ("train", "train+validation"):
         raise WslSweepError(f"--part must be train or train+validation, not {part!r}")
-    config = _spec(recipe, sets, threads).config({}, device_kind=local_device_kind())
+    spec = _spec(recipe, sets, threads)
+    config = spec.config({}, device_kind=local_device_kind())
     if "teacher" not in config:
         raise WslSweepError("no teacher is read here: distillation.method is none")
     if config["teacher"].get("checkpoint"):
@@ -147,7 +149,7 @@ def train_teacher_only(
             accuracy = row["validation/accuracy"]
             say(f"epoch {epoch}/{epochs}: validation/accuracy {accuracy:.4f}; {left:.0f} s left")
 
-    job = Job(config, "train" if part == "train" else "train+validation", threads)
+    job = Job(config, "train" if part == "train" else "train+validation", threads, workers=spec.workers)
     named = job.teacher()
     store = TeacherStore()
     if named is not None and store.card(named[0]) is not None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from wsl_sweep.errors import WslSweepError
 from wsl_sweep.image_listing import list_pictures
 from wsl_sweep.spec.catalogue import KNOWN_SHAPES, METHODS, MODELS, model_problem
+from wsl_sweep.spec.identity import FOLDERS
 from wsl_sweep.user_code import search_in, told
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 COLOURS = 3
-"""Channels of a folder of pictures that cannot be read."""
+"""Channels of ImageNet's pictures, and of a folder of pictures that cannot be read."""
 
 
 SOME_FEATURES = 6
@@ -46,10 +47,10 @@ class LocalWorld:
     def data_problem(self, dataset: Mapping[str, Any]) -> str | None:
         """What is wrong with a folder of pictures, or None."""
         root = dataset.get("dataset.root")
-        if dataset.get("dataset.name") != "image_folder" or root is None:
+        if dataset.get("dataset.name") not in FOLDERS or root is None:
             return None
         try:
-            list_pictures(str(root))
+            _classes(dataset)
         except WslSweepError as error:
             return str(error)
         return None
@@ -112,7 +113,19 @@ def _shape(dataset: Mapping[str, Any]) -> tuple[int, int, int]:
     root, size = dataset.get("dataset.root"), int(dataset.get("dataset.size") or 32)
     if root is None:
         return 10, COLOURS, size
+    if dataset.get("dataset.name") == "imagenet":
+        return _classes(dataset), COLOURS, size
     return _shape_of_pictures(str(root), size, list_pictures(str(root)).state())
+
+
+def _classes(dataset: Mapping[str, Any]) -> int:
+    """Of a folder of pictures, by the names in it. Raises WslSweepError: it is not as it must be."""
+    root = str(dataset["dataset.root"])
+    if dataset["dataset.name"] == "image_folder":
+        return len(list_pictures(root).classes)
+    from wsl_sweep.imagenet_listing import list_imagenet  # with numpy
+
+    return len(list_imagenet(root).classes)
 
 
 @lru_cache(maxsize=16)

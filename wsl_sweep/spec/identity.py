@@ -42,12 +42,25 @@ def _digest_of(path: str, size: int, modified: int) -> str:
     return f"sha256:{file_digest(Path(path))}"
 
 
+FOLDERS = ("image_folder", "imagenet")
+"""Data sets that are folders of pictures, each with its own ``content``."""
+
+
+def content_of_folder(dataset: Mapping[str, Any]) -> str:
+    """SHA-256 of what a folder of pictures holds; of ImageNet's, which is too large to be read, names and sizes."""
+    if dataset["name"] == "image_folder":
+        return list_pictures(str(dataset["root"])).content()
+    from wsl_sweep.imagenet_listing import list_imagenet  # with numpy, for which a file of other data need not wait
+
+    return list_imagenet(str(dataset["root"])).content()
+
+
 def data_identity(dataset: Mapping[str, Any]) -> dict[str, Any]:
     """A data set as it stands in an identity: without its place; a folder of pictures by what it holds."""
     own = {key: value for key, value in dataset.items() if key != "root"}
-    if dataset.get("name") == "image_folder" and dataset.get("root"):
+    if dataset.get("name") in FOLDERS and dataset.get("root"):
         try:
-            own["content"] = list_pictures(str(dataset["root"])).content()
+            own["content"] = content_of_folder(dataset)
         except WslSweepError:  # not there (yet)
             own["content"] = None
     return own

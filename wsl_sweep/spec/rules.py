@@ -13,6 +13,7 @@ from wsl_sweep.spec.identity import canonical_json
 from wsl_sweep.spec.reads import OWN_SETTINGS, STEERING, reads
 from wsl_sweep.spec.sections import METRICS, TEACHER_METRICS, TEST_METRICS
 from wsl_sweep.spec.spec import Spec
+from wsl_sweep.spec.world import teller
 
 Say = Callable[[tuple[str | int, ...], str], None]
 SayOption = Callable[[str, str], None]
@@ -102,6 +103,7 @@ def check_rules(
     _check_when(spec, say)
     if clean or not _broken(top):
         _check_read(spec, say, say_option, place)
+        _check_views(spec, say, say_option, place)
     if clean:
         _check_complete(spec, say)
         _check_distinct_arms(spec, say)
@@ -255,6 +257,29 @@ def _check_read(spec: Spec, say: Say, say_option: SayOption, place: Place) -> No
                     say(place(section, name, path), f"makes no sense under method {method}{_where_read(path)}")
             if "seed" in overrides:
                 say(place(section, name, "seed"), "all have the same seeds: see seeds:, confirm.seeds, run.seed")
+
+
+def _check_views(spec: Spec, say: Say, say_option: SayOption, place: Place) -> None:
+    """ImageNet's crops have no end, all other data sets' views have one."""
+    tell = teller(spec, say, say_option, place)
+    named = {"arms": spec.arms, "variants": spec.variants, "baselines": spec.baselines}
+    owners: list[tuple[tuple[str, ...], Mapping[str, Any]]] = [
+        ((section, name), overrides) for section, group in named.items() for name, overrides in group.items()
+    ] or [((), {})]
+    swept = [path for path in ("recipe", "dataset.name", "dataset.views") if path in spec.space]
+    points = [*itertools.product(*(spec.space[path].representatives() for path in swept))]
+    for (owner, overrides), values in itertools.product(owners, points):
+        params = {} if owner[:1] == ("baselines",) else dict(zip(swept, values, strict=True))
+        flat = spec.flat_config(overrides, params)
+        if not all(spec.space[path].holds(flat) for path in params):
+            continue
+        name, views = flat.get("dataset.name"), flat.get("dataset.views")
+        if name == "imagenet" and views == "all":
+            tell(
+                owner, "dataset.views", "imagenet's crops have no end: epoch (a new one each time), or a number of them"
+            )
+        elif name != "imagenet" and views == "epoch" and "dataset.views" in reads(flat):
+            tell(owner, "dataset.views", f"epoch is for imagenet; {name} has all, or a number of them")
 
 
 def _asks_nothing(path: str, value: Any) -> bool:

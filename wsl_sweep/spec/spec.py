@@ -93,6 +93,11 @@ class Spec:
         """A trial's torch threads: the whole part of its CPUs, at least 1."""
         return max(1, int(self.resources.cpu))
 
+    @property
+    def workers(self) -> int:
+        """Processes of a trial that bring data which do not lie in memory: ``resources.workers``, else its CPUs."""
+        return self.threads if self.resources.workers is None else self.resources.workers
+
     def written(self, overrides: Mapping[str, Any], params: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Flat: defaults < recipe < run < overrides of an arm or variant < params of the space < pins.
 

@@ -52,9 +52,18 @@ class World(Protocol):
 
 def check_world(spec: Spec, world: World, say: Say, say_option: SayOption, place: Place) -> None:
     """Notes what is wrong with users' own models, methods and folders, at the places that name them."""
+    tell = teller(spec, say, say_option, place)
+    for owner, overrides, params in assignments(spec, ASKED):
+        flat = spec.flat_config(overrides, params)
+        for path, what in _problems(flat, world):
+            tell(owner, path, what)
+
+
+def teller(spec: Spec, say: Say, say_option: SayOption, place: Place) -> Callable[[tuple[str, ...], str, str], None]:
+    """Notes, once each, what is wrong with a path of an arm, variant or baseline: where its value was given."""
     told: set[tuple[str, str]] = set()
 
-    def tell(owner: tuple[str, ...], path: str, flat: Mapping[str, Any], what: str) -> None:
+    def tell(owner: tuple[str, ...], path: str, what: str) -> None:
         if (path, what) in told:
             return
         told.add((path, what))
@@ -69,10 +78,7 @@ def check_world(spec: Spec, world: World, say: Say, say_option: SayOption, place
         else:
             say(("run", "recipe"), f"{path}: {what}")
 
-    for owner, overrides, params in assignments(spec, ASKED):
-        flat = spec.flat_config(overrides, params)
-        for path, what in _problems(flat, world):
-            tell(owner, path, flat, what)
+    return tell
 
 
 def _overrides(spec: Spec, owner: tuple[str, ...]) -> Mapping[str, Any]:

@@ -371,6 +371,7 @@ def _task_writer(conductor: Conductor, setting: Setting, epochs: int) -> Callabl
         "metrics": list(spec.metrics),
         "scheduled": spec.scheduler.name != "none",
         "bank": dict(setting.bank),
+        "workers": spec.workers,
         "import_folders": list(setting.import_folders),
         "driver_folder": _working_folder(),
         "teachers": None if setting.teachers is None else str(setting.teachers),

@@ -57,9 +57,9 @@ def run_task(task: Mapping[str, Any], report: Report, look: Look = lambda: None)
 
     Args:
         task: a ``Task`` of the conductor as plain data, with what ``runner.fit`` adds: ``storage``, ``import_folders``,
-            ``driver_folder``, ``bank``, ``gpu``, ``metrics`` (that a scheduler reads), ``report_seconds`` (epochs are
-            reported together, at most this often), ``rungs`` (epochs that are reported in any case), ``scheduled``
-            (whether any report may be the last), ``sweep_uuid``, ``checkpoints`` (the fields of
+            ``driver_folder``, ``bank``, ``gpu``, ``workers``, ``metrics`` (that a scheduler reads), ``report_seconds``
+            (epochs are reported together, at most this often), ``rungs`` (epochs that are reported in any case),
+            ``scheduled`` (whether any report may be the last), ``sweep_uuid``, ``checkpoints`` (the fields of
             ``CheckpointSettings``) and ``teachers`` (where a cluster keeps them, or None).
         report: ``tune.report``, or what stands for it.
         look: asked between steps whether to save and end.
@@ -349,7 +349,7 @@ def _job(task: Mapping[str, Any], trial: Trial) -> Any:
     from wsl_sweep.training import BankSettings, Job
 
     part: Any = trial.part
-    return Job(dict(trial.config), part, trial.threads, BankSettings(**task["bank"]), task["gpu"])
+    return Job(dict(trial.config), part, trial.threads, BankSettings(**task["bank"]), task["gpu"], task["workers"])
 
 
 def _first_line(error: BaseException) -> str:
