@@ -11,11 +11,12 @@ from wsl_sweep.errors import WslSweepError
 from wsl_sweep.models.adapted import build_timm, build_torchvision
 from wsl_sweep.models.convnet import ConvNet
 from wsl_sweep.models.mobilenet import MobileNetV2
+from wsl_sweep.models.mobilenetv1 import MobileNetV1
 from wsl_sweep.models.resnet import CifarResNet, CifarResNet50
 from wsl_sweep.models.shufflenet import ShuffleNetV1, ShuffleNetV2
 from wsl_sweep.models.vgg import VGG, VGG_BLOCKS
 from wsl_sweep.models.wide_resnet import WideResNet
-from wsl_sweep.spec.catalogue import CONVNET_WIDTHS, MODELS, model_problem
+from wsl_sweep.spec.catalogue import CONVNET_WIDTHS, MOBILENETV1_WIDTHS, MODELS, model_problem
 from wsl_sweep.user_code import arguments_for, find, pick
 
 Build = Callable[[int, int], nn.Module]
@@ -30,6 +31,7 @@ BUILDERS: dict[str, Build] = {
     "resnet50": CifarResNet50,
     **{f"wrn_{depth}_{widen}": partial(WideResNet, depth, widen) for depth in (16, 40) for widen in (1, 2)},
     **{f"vgg{depth}": partial(VGG, blocks) for depth, blocks in VGG_BLOCKS.items()},
+    **{name: partial(MobileNetV1, width) for name, width in MOBILENETV1_WIDTHS.items()},
     "mobilenetv2": MobileNetV2,
     "shufflenetv1": ShuffleNetV1,
     "shufflenetv2": ShuffleNetV2,

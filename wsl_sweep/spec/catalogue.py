@@ -26,7 +26,15 @@ CIFAR_MODELS: tuple[str, ...] = (
 )  # fmt: skip
 """The models of the CIFAR experiments, as in RepDistiller's public zoo of CIFAR-100 teachers."""
 
-MODELS: tuple[str, ...] = (*(f"convnet_{width}" for width in CONVNET_WIDTHS), *CIFAR_MODELS)
+MOBILENETV1_WIDTHS: dict[str, float] = {
+    "mobilenetv1": 1.0,
+    "mobilenetv1_x075": 0.75,
+    "mobilenetv1_x050": 0.5,
+    "mobilenetv1_x025": 0.25,
+}
+"""The student of WSL's second ImageNet pair, and its narrower kin (Howard et al. 2017): width multipliers."""
+
+MODELS: tuple[str, ...] = (*(f"convnet_{width}" for width in CONVNET_WIDTHS), *CIFAR_MODELS, *MOBILENETV1_WIDTHS)
 
 METHODS: tuple[str, ...] = ("none", "kd", "dkd", "dist", "rkd")
 """What ``distillation.method`` may be, beside a user's own ``package.module:name``."""
