@@ -122,7 +122,7 @@ class _Subject:
     def _datasets(self) -> list[dict[str, Any]]:
         found: dict[str, dict[str, Any]] = {}
         for config in configurations(self.spec) if self.spec else ():
-            dataset = {key: config["dataset"].get(key) for key in ("name", "root")}
+            dataset = {key: config["dataset"].get(key) for key in ("name", "root", "vocabulary")}
             found[repr(dataset)] = dataset
         return list(found.values())
 
@@ -429,7 +429,8 @@ def _data_check(name: str, answer: Answer, own: Answer) -> Check:
     if answer.get("download"):
         return Check(name, what, "warning", f"{found}; it will be downloaded", "bring it there if the node is offline")
     if own.get("content") != answer.get("content") and "content" in own:
-        return Check(name, what, "problem", f"{found}: not the driver's pictures", "copy the driver's folder there")
+        kind = "sentences" if answer["name"] == "mnli" else "pictures"
+        return Check(name, what, "problem", f"{found}: not the driver's {kind}", "copy the driver's folder there")
     return Check(name, what, "ok", found)
 
 

@@ -10,13 +10,14 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from wsl_sweep.pair_files import pair_files, vocabulary_content
 from wsl_sweep.spec.catalogue import is_library_model
 from wsl_sweep.spec.identity import FOLDERS, content_of_folder, data_identity
 from wsl_sweep.spec.spec import Spec
 from wsl_sweep.spec.world import ASKED, assignments
 from wsl_sweep.user_code import is_import_name, source_digest
 
-LIES_ON_DISK = ("cifar10", "cifar100", "image_folder", "imagenet")
+LIES_ON_DISK = ("cifar10", "cifar100", "image_folder", "imagenet", "mnli")
 
 
 def configurations(spec: Spec) -> Iterator[dict[str, Any]]:
@@ -34,7 +35,8 @@ def prepare_data(spec: Spec) -> list[str]:
     for config in configurations(spec):
         dataset = config["dataset"]
         if dataset["name"] in LIES_ON_DISK:
-            wanted.setdefault(repr([dataset.get(key) for key in ("name", "root", "size", "damaged")]), dataset)
+            keys = ("name", "root", "size", "damaged", "max_length", "vocabulary")
+            wanted.setdefault(repr([dataset.get(key) for key in keys]), dataset)
     notes: list[str] = []
     for dataset in wanted.values():
         notes += prepare_one(dataset, need_test=True)
@@ -55,12 +57,13 @@ def prepare_one(dataset: Mapping[str, Any], *, need_test: bool = False, split: b
     """
     from wsl_sweep.data import prepare
 
-    with _decoding(Path(str(dataset.get("root") or dataset["name"])).name) as progress:
+    what = "sentences" if dataset["name"] == "mnli" else "pictures"
+    with _decoding(what, Path(str(dataset.get("root") or dataset["name"])).name) as progress:
         return prepare(dataset, progress, need_test=need_test, split=split)
 
 
 @contextlib.contextmanager
-def _decoding(name: str) -> Iterator[Callable[[int, int], None]]:
+def _decoding(what: str, name: str) -> Iterator[Callable[[int, int], None]]:
     """Progress on standard error, shown once there is some."""
     columns = (
         TextColumn("{task.description}"),
@@ -70,7 +73,7 @@ def _decoding(name: str) -> Iterator[Callable[[int, int], None]]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(f"reading the pictures of {name}", total=None, visible=False)
+        task = progress.add_task(f"reading the {what} of {name}", total=None, visible=False)
 
         def show(done: int, of: int) -> None:
             progress.update(task, completed=done, total=of, visible=True)
@@ -79,15 +82,27 @@ def _decoding(name: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def surroundings(spec: Spec) -> dict[str, str | None]:
-    """What a sweep's results rest on beside its file: the pictures in folders, users' own code; name → hash."""
+    """What a sweep's results rest on beside its file: pictures, sentences, users' own code; name → hash."""
     found: dict[str, str | None] = {}
     for config in configurations(spec):
         dataset = config["dataset"]
         if dataset["name"] in FOLDERS:
             found[f"the pictures in {dataset['root']}"] = content_of_folder(dataset)
+        if dataset["name"] == "mnli":
+            found |= _sentences(dataset)
         for name in (config["student"]["model"], config.get("teacher", {}).get("model"), _method(config)):
             if name is not None and is_import_name(name) and not is_library_model(name):
                 found[f"the code of {name}"] = source_digest(name)
+    return found
+
+
+def _sentences(dataset: Mapping[str, Any]) -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    if dataset.get("root"):
+        found[f"the sentences in {dataset['root']}"] = pair_files(str(dataset["root"])).content()
+    vocabulary = str(dataset["vocabulary"])
+    if vocabulary_content(vocabulary) != vocabulary:
+        found[f"the vocabulary {vocabulary}"] = vocabulary_content(vocabulary)
     return found
 
 

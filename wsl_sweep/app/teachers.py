@@ -82,7 +82,7 @@ def import_teacher(
     teacher_id, identity = imported_identity(name, f"sha256:{content_digest(network.state_dict())}")
     metrics: dict[str, float] = {}
     if data is not None:
-        say(f"measuring it on the {len(data.validation):,} pictures of the validation part")
+        say(f"measuring it on the {len(data.validation):,} examples of the validation part")
         metrics = _validation_metrics(network, data)
     else:
         say(f"the data of {recipe} are not there: its accuracy is not measured")

@@ -95,6 +95,28 @@ def _cifar_there(config: Config) -> bool:
     return cifar_there(config["name"], config.get("root"))
 
 
+def _mnli(config: Config, progress: Progress = lambda done, of: None) -> Task:
+    from wsl_sweep.data.mnli import load_mnli
+
+    return load_mnli(config, progress)
+
+
+def _prepare_mnli(config: Config, progress: Progress) -> None:
+    _mnli(config, progress)
+
+
+def _mnli_there(config: Config) -> bool:
+    from wsl_sweep.data.mnli import mnli_there
+
+    return mnli_there(config)
+
+
+def _mnli_stamp(config: Config) -> Any:
+    from wsl_sweep.data.mnli import mnli_stamp
+
+    return mnli_stamp(config)
+
+
 def _users(config: Config) -> Task:
     name = str(config["name"])
     make = find(name)
@@ -115,5 +137,6 @@ SOURCES: dict[str, Source] = {
     "cifar100": Source(_cifar, available=_cifar_there),
     "image_folder": Source(_image_folder, _prepare_image_folder, _folder_there, _stamp),
     "imagenet": Source(_imagenet, _prepare_imagenet, _imagenet_there, _stamp),
+    "mnli": Source(_mnli, _prepare_mnli, _mnli_there, _mnli_stamp),
 }
 """By name; a user's own is ``package.module:YourTask``."""

@@ -12,6 +12,7 @@ from typing import Any
 from wsl_sweep.errors import WslSweepError
 from wsl_sweep.files import file_digest
 from wsl_sweep.image_listing import list_pictures
+from wsl_sweep.pair_files import pair_files, vocabulary_content
 from wsl_sweep.spec.catalogue import is_library_model
 from wsl_sweep.user_code import is_import_name, source_digest
 
@@ -56,14 +57,29 @@ def content_of_folder(dataset: Mapping[str, Any]) -> str:
 
 
 def data_identity(dataset: Mapping[str, Any]) -> dict[str, Any]:
-    """A data set as it stands in an identity: without its place; a folder of pictures by what it holds."""
+    """A data set as it stands in an identity: without its place; a folder of pictures or sentences by what it holds."""
     own = {key: value for key, value in dataset.items() if key != "root"}
     if dataset.get("name") in FOLDERS and dataset.get("root"):
         try:
             own["content"] = content_of_folder(dataset)
         except WslSweepError:  # not there (yet)
             own["content"] = None
+    if dataset.get("name") == "mnli":
+        own |= _sentences(dataset)
     return own
+
+
+def _sentences(dataset: Mapping[str, Any]) -> dict[str, Any]:
+    """Sentences and a vocabulary of this machine by their content; those of the hub by their names."""
+    found: dict[str, Any] = {}
+    if dataset.get("root"):
+        try:
+            found["content"] = pair_files(str(dataset["root"])).content()
+        except WslSweepError:  # not there (yet)
+            found["content"] = None
+    if dataset.get("vocabulary"):
+        found["vocabulary"] = vocabulary_content(str(dataset["vocabulary"]))
+    return found
 
 
 def _numbers_alike(value: Any) -> Any:

@@ -19,6 +19,7 @@ Place = Callable[..., tuple[str | int, ...]]
 ASKED = (
     "recipe", "dataset.name", "dataset.root", "dataset.size", "student.model", "teacher.model", "teacher.checkpoint",
     "distillation.method", "distillation.weighting.kind", "distillation.keep.regularization", "distillation.keep.other",
+    "dataset.damaged", "dataset.max_length", "dataset.vocabulary",
 )  # fmt: skip
 """What the world is asked about, and what decides whether it is."""
 
@@ -47,7 +48,7 @@ class World(Protocol):
         """Whether a user's own method that is right gives each example a loss; after ``method_problem``."""
 
     def data_problem(self, dataset: Mapping[str, Any]) -> str | None:
-        """What is wrong with a folder of pictures, or None."""
+        """What is wrong with a folder of pictures or sentences, or None."""
 
 
 def check_world(spec: Spec, world: World, say: Say, say_option: SayOption, place: Place) -> None:
