@@ -1,0 +1,100 @@
+"""Where the weights of text models begin: pretrained ones, or a teacher's first layers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from wsl_sweep.errors import WslSweepError
+from wsl_sweep.model_folders import read_config, weight_files
+from wsl_sweep.models.bert import TextClassifier
+from wsl_sweep.models.pretrained import model_folder
+from wsl_sweep.training.checkpoints import read_state_dict
+from wsl_sweep.training.weights import entry_problems, shortened
+
+RANDOM, TEACHER = "random", "teacher"
+
+OLD_NAMES = ((".LayerNorm.gamma", ".LayerNorm.weight"), (".LayerNorm.beta", ".LayerNorm.bias"))
+"""How BERT's first files call what transformers calls otherwise since."""
+
+POOLER = ".pooler."
+"""A part that files of language models lack; it stays as it began there."""
+
+_LAYER = re.compile(r"\.layer\.(\d+)\.")
+
+
+def begin(model: nn.Module, name: str, init: str, teacher: Path | None = None) -> None:
+    """Puts the weights from which a training begins into a fresh model.
+
+    Those of its backbone: embeddings, as many of the first layers as it has, and the pooler. Not the classifier's, so
+    that classes may be others. Sun et al. (2019) begin a student so, from pretrained weights.
+
+    Args:
+        model: of the name ``name``, fresh; changed in place.
+        name: for messages.
+        init: ``random`` (nothing is done), ``teacher``, a folder of pretrained weights, or their name on the hub.
+        teacher: the teacher's safetensors file, where ``init`` is ``teacher``.
+
+    Raises:
+        WslSweepError: the model reads no text, or the weights are not there, or not such as it has.
+    """
+    if init == RANDOM:
+        return
+    if not isinstance(model, TextClassifier):
+        raise WslSweepError(f"{name} reads no text: only text models begin from {init}")
+    if init == TEACHER:
+        if teacher is None:
+            raise ValueError("a student that begins from its teacher needs the teacher's weights")
+        _fill(model, name, read_state_dict(teacher), f"the teacher ({teacher})")
+        return
+    folder = model_folder(init, weights=True)
+    heads = read_config(folder).get("num_attention_heads", model.heads)
+    if heads != model.heads:
+        raise WslSweepError(f"{init} has {heads} heads of attention, and {name} has {model.heads}")
+    tensors: dict[str, Tensor] = {}
+    for file in weight_files(folder):
+        tensors |= read_state_dict(file)
+    _fill(model, name, tensors, init)
+
+
+def backbone_of(tensors: Mapping[str, Tensor], backbone: str) -> dict[str, Tensor]:
+    """Those of some published tensors that belong to a backbone, by the names that they have within a classifier."""
+    prefix = f"{backbone}."
+    if not any(key.startswith(prefix) for key in tensors):  # of a backbone saved by itself
+        tensors = {prefix + key: tensor for key, tensor in tensors.items()}
+    found = {}
+    for key, tensor in tensors.items():
+        for old, new in OLD_NAMES:
+            key = key.removesuffix(old) + new if key.endswith(old) else key
+        if key.startswith(prefix):
+            found[key] = tensor
+    return found
+
+
+def _fill(model: TextClassifier, name: str, tensors: Mapping[str, Tensor], what: str) -> None:
+    """The backbone's weights of some published or a teacher's, every entry and shape checked."""
+    prefix = f"{model.backbone}."
+    own = {key: value for key, value in model.state_dict().items() if key.startswith(prefix)}
+    found = backbone_of(tensors, model.backbone)
+    if not set(found) & set(own):
+        raise WslSweepError(f"{what} does not hold the weights of a {model.backbone}, as {name} is one")
+    layers, wanted = _layers(found), _layers(own)
+    if layers < wanted:
+        raise WslSweepError(f"{what} has {layers} layers, and {name} begins from its first {wanted}")
+    taken = {key: found[key] for key in own if key in found}
+    needed = {key: value for key, value in own.items() if key in found or POOLER not in key}
+    problems = entry_problems({key: tuple(value.shape) for key, value in taken.items()}, needed, name)
+    problems = problems or [
+        f"{key} has values that are not finite" for key, tensor in taken.items() if not bool(tensor.isfinite().all())
+    ]
+    if problems:
+        raise WslSweepError(f"{name} cannot begin from {what}: {shortened(problems)}")
+    model.load_state_dict(taken, strict=False)
+
+
+def _layers(tensors: Mapping[str, Tensor]) -> int:
+    found = [_LAYER.search(key) for key in tensors]
+    return 1 + max((int(one[1]) for one in found if one is not None), default=-1)
