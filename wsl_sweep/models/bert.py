@@ -122,7 +122,7 @@ def build_bert(name: str, num_classes: int, words: int) -> Bert:
 def build_transformers(name: str, num_classes: int, words: int) -> TextClassifier:
     """A freshly initialised model of the shape that the ``config.json`` of a folder, or of a name on the hub, says.
 
-    Raises WslSweepError: there is none; it is of a kind that does not fit; or its vocabulary is smaller than the data's.
+    Raises WslSweepError: there is none, it is of a kind that does not fit, or the data's vocabulary has more words.
     """
     full = f"transformers:{name}"
     transformers = _transformers(full)

@@ -10,6 +10,9 @@ from wsl_sweep.user_code import is_import_name
 
 DATASETS: tuple[str, ...] = ("digits", "cifar10", "cifar100", "image_folder", "imagenet", "mnli")
 
+TEXT_DATASETS: tuple[str, ...] = ("mnli",)
+"""Those of DATASETS whose examples are text."""
+
 KNOWN_SHAPES: dict[str, tuple[int, int, int]] = {
     "digits": (10, 1, 8),
     "cifar10": (10, 3, 32),

@@ -6,10 +6,12 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from wsl_sweep.errors import WslSweepError
 from wsl_sweep.model_folders import read_config, weight_files
+from wsl_sweep.models import build
 from wsl_sweep.models.bert import TextClassifier
 from wsl_sweep.models.pretrained import model_folder
 from wsl_sweep.training.checkpoints import read_state_dict
@@ -45,11 +47,31 @@ def begin(model: nn.Module, name: str, init: str, teacher: Path | None = None) -
         return
     if not isinstance(model, TextClassifier):
         raise WslSweepError(f"{name} reads no text: only text models begin from {init}")
-    if init == TEACHER:
-        if teacher is None:
-            raise ValueError("a student that begins from its teacher needs the teacher's weights")
-        _fill(model, name, read_state_dict(teacher), f"the teacher ({teacher})")
-        return
+    if init != TEACHER:
+        model.load_state_dict(_pretrained(model, name, init), strict=False)
+    elif teacher is None:
+        raise ValueError("a student that begins from its teacher needs the teacher's weights")
+    else:
+        own = _fitting(model, name, read_state_dict(teacher), f"its teacher ({teacher})")
+        model.load_state_dict(own, strict=False)
+
+
+def check_beginning(name: str, init: str, num_classes: int, words: int) -> None:
+    """Whether a text model can be made for some data, and begin from pretrained weights, which are downloaded for it.
+
+    Nothing is asked of a teacher's: it may not be trained yet.
+
+    Raises WslSweepError: as ``begin``, or as ``wsl_sweep.models.build``.
+    """
+    with torch.device("meta"):
+        model = build(name, num_classes, words)
+    if init not in (RANDOM, TEACHER):
+        assert isinstance(model, TextClassifier)
+        _pretrained(model, name, init)
+
+
+def _pretrained(model: TextClassifier, name: str, init: str) -> dict[str, Tensor]:
+    """The weights that a folder, or a name on the hub, has for a model's backbone."""
     folder = model_folder(init, weights=True)
     heads = read_config(folder).get("num_attention_heads", model.heads)
     if heads != model.heads:
@@ -57,7 +79,7 @@ def begin(model: nn.Module, name: str, init: str, teacher: Path | None = None) -
     tensors: dict[str, Tensor] = {}
     for file in weight_files(folder):
         tensors |= read_state_dict(file)
-    _fill(model, name, tensors, init)
+    return _fitting(model, name, tensors, init)
 
 
 def backbone_of(tensors: Mapping[str, Tensor], backbone: str) -> dict[str, Tensor]:
@@ -74,8 +96,8 @@ def backbone_of(tensors: Mapping[str, Tensor], backbone: str) -> dict[str, Tenso
     return found
 
 
-def _fill(model: TextClassifier, name: str, tensors: Mapping[str, Tensor], what: str) -> None:
-    """The backbone's weights of some published or a teacher's, every entry and shape checked."""
+def _fitting(model: TextClassifier, name: str, tensors: Mapping[str, Tensor], what: str) -> dict[str, Tensor]:
+    """Those that a model's backbone takes of some published tensors or a teacher's, every entry and shape checked."""
     prefix = f"{model.backbone}."
     own = {key: value for key, value in model.state_dict().items() if key.startswith(prefix)}
     found = backbone_of(tensors, model.backbone)
@@ -92,7 +114,7 @@ def _fill(model: TextClassifier, name: str, tensors: Mapping[str, Tensor], what:
     ]
     if problems:
         raise WslSweepError(f"{name} cannot begin from {what}: {shortened(problems)}")
-    model.load_state_dict(taken, strict=False)
+    return taken
 
 
 def _layers(tensors: Mapping[str, Tensor]) -> int:
