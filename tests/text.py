@@ -1,4 +1,4 @@
-"""A task of pairs of sentences that is learned in seconds: which of three words stands in the second one."""
+"""A task of pairs of sentences that is learned in seconds: of which words the second one is made."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from wsl_sweep.data.inputs import Inputs
 from wsl_sweep.data.task import Task
 
 WORDS, PAIRS, LONGEST = 24, 120, 24
-START, END, FIRST_WORD = 1, 2, 3
+START, END, FIRST_WORD, THIRD = 1, 2, 3, 7
 BUCKET = 8
 
 
 class TinyText(Task):
-    """Pairs of random words; the second sentence has one of the first three words, which is its class."""
+    """Pairs of random words; those of the second sentence are of one third of all words, which is its class."""
 
     num_classes, in_channels, class_names = 3, WORDS, ("one", "two", "three")
 
@@ -27,15 +27,14 @@ class TinyText(Task):
         def number(low: int, high: int) -> int:
             return int(torch.randint(low, high, (), generator=generator))
 
-        def sentence() -> list[int]:
-            return [number(FIRST_WORD + 3, WORDS) for _ in range(number(2, 9))]
+        def sentence(low: int = FIRST_WORD, high: int = WORDS) -> list[int]:
+            return [number(low, high) for _ in range(number(2, 9))]
 
         self.labels = torch.arange(PAIRS) % 3
         self.tokens = torch.zeros(PAIRS, 2, LONGEST, dtype=torch.int64)
         self.lengths = torch.zeros(PAIRS, dtype=torch.int64)
         for row, label in enumerate(self.labels.tolist()):
-            first, second = sentence(), sentence()
-            second[number(0, len(second))] = FIRST_WORD + label
+            first, second = sentence(), sentence(FIRST_WORD + THIRD * label, FIRST_WORD + THIRD * (label + 1))
             ids = [START, *first, END, *second, END]
             self.lengths[row] = len(ids)
             self.tokens[row, 0, : len(ids)] = torch.tensor(ids)

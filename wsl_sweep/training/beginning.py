@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -70,12 +71,27 @@ def check_beginning(name: str, init: str, num_classes: int, words: int) -> None:
         _pretrained(model, name, init)
 
 
+def check_teacher(student: nn.Module, name: str, teacher: str, num_classes: int, words: int) -> None:
+    """Whether a student can begin from its teacher's layers, as far as shapes of weights do not tell.
+
+    Raises WslSweepError: their heads of attention are not as many.
+    """
+    with torch.device("meta"):
+        model = build(teacher, num_classes, words)
+    if isinstance(student, TextClassifier) and isinstance(model, TextClassifier):
+        _check_heads(student, name, model.heads, f"its teacher {teacher}")
+
+
+def _check_heads(model: TextClassifier, name: str, heads: Any, what: str) -> None:
+    if heads != model.heads:
+        raise WslSweepError(f"{name} cannot begin from {what}: that has {heads} heads of attention, not {model.heads}")
+
+
 def _pretrained(model: TextClassifier, name: str, init: str) -> dict[str, Tensor]:
     """The weights that a folder, or a name on the hub, has for a model's backbone."""
     folder = model_folder(init, weights=True)
-    heads = read_config(folder).get("num_attention_heads", model.heads)
-    if heads != model.heads:
-        raise WslSweepError(f"{init} has {heads} heads of attention, and {name} has {model.heads}")
+    said = read_config(folder)
+    _check_heads(model, name, said.get("num_attention_heads", said.get("n_heads", model.heads)), init)
     tensors: dict[str, Tensor] = {}
     for file in weight_files(folder):
         tensors |= read_state_dict(file)

@@ -27,7 +27,7 @@ from wsl_sweep.spec.identity import teacher_identity
 from wsl_sweep.storage import Place, place
 from wsl_sweep.training.attempts import Attempts, Checkpoint, CheckpointSettings, Found, Row
 from wsl_sweep.training.bank import BankSettings
-from wsl_sweep.training.beginning import RANDOM, TEACHER, begin
+from wsl_sweep.training.beginning import RANDOM, TEACHER, begin, check_teacher
 from wsl_sweep.training.device import as_computed, pick_device, prepare_process
 from wsl_sweep.training.feed import examples_of, steps_an_epoch
 from wsl_sweep.training.fingerprint import fingerprint, library_versions, own_code, source_of
@@ -378,9 +378,10 @@ class TrialTraining:
         if self.job.config["student"].get("init") != TEACHER:
             _begin(student, self.job.config["student"])
             return
-        weights = teacher_weights(self.job, store)
+        name, weights = self.job.config["student"]["model"], teacher_weights(self.job, store)
+        check_teacher(student, name, self.job.config["teacher"]["model"], self.data.num_classes, self.data.in_channels)
         with resting_on("the teacher's weights"):
-            begin(student, self.job.config["student"]["model"], TEACHER, weights)
+            begin(student, name, TEACHER, weights)
             self._unchanged(weights)
 
     def _supply(self, store: TeacherStore) -> TeacherSupply | None:
