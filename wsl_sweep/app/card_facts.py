@@ -151,7 +151,10 @@ class Card:
     @property
     def title(self) -> str:
         """In a line."""
-        how = f"distilled from {self.teacher.model}" if self.teacher else "trained without a teacher"
+        how = "trained without a teacher"
+        if self.teacher is not None:
+            distilled = self.trial["config"]["distillation"]["method"] != "none"
+            how = f"{'distilled' if distilled else 'begun'} from {self.teacher.model}"
         return f"{self.model} on {self.dataset['name']}, {how}"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from wsl_sweep.app.options import local_device_kind
-from wsl_sweep.app.preparing import LIES_ON_DISK, prepare_one
+from wsl_sweep.app.preparing import LIES_ON_DISK, prepare_one, prepare_text_models
 from wsl_sweep.app.world import LocalWorld
 from wsl_sweep.errors import WslSweepError
 from wsl_sweep.spec.catalogue import KNOWN_SHAPES, did_you_mean, model_problem
@@ -140,6 +140,7 @@ def train_teacher_only(
     if config["dataset"]["name"] in LIES_ON_DISK:
         for note in prepare_one(config["dataset"]):
             say(f"note: {note}")
+    prepare_text_models([{"dataset": config["dataset"], "teacher": config["teacher"]}])
     epochs = int(config["teacher"]["schedule"]["epochs"])
 
     def on_epoch(row: Mapping[str, float]) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from wsl_sweep.errors import WslSweepError
 from wsl_sweep.files import file_digest
 from wsl_sweep.image_listing import list_pictures
+from wsl_sweep.model_folders import config_content, weights_content
 from wsl_sweep.pair_files import pair_files, vocabulary_content
 from wsl_sweep.spec.catalogue import is_library_model
 from wsl_sweep.user_code import is_import_name, source_digest
@@ -99,6 +100,22 @@ def _own_code(model: str) -> dict[str, Any]:
     return {"code": source_digest(model)} if own else {}
 
 
+def _model(name: str) -> str:
+    """A model as it stands in an identity: one of a folder's by its shape, wherever the folder is."""
+    library, _, inner = name.partition(":")
+    return f"{library}:{config_content(inner)}" if library == "transformers" and inner else name
+
+
+def network_identity(section: Mapping[str, Any]) -> dict[str, Any]:
+    """A ``teacher`` or ``student`` section as it stands in an identity: folders by what they hold."""
+    own = dict(section)
+    if "model" in own:
+        own["model"] = _model(str(own["model"]))
+    if own.get("init") not in (None, "random", "teacher"):
+        own["init"] = weights_content(str(own["init"]))
+    return own
+
+
 OF_ITS_USE = ("mode", "stored_precision")
 """What a configuration says of how students use a teacher, not of what it is."""
 
@@ -110,7 +127,7 @@ def imported_identity(model: str, checkpoint: str) -> tuple[str, dict[str, Any]]
         model: its name.
         checkpoint: ``sha256:`` and the hash of its safetensors file.
     """
-    identity = {"model": model, **_own_code(model), "checkpoint": checkpoint}
+    identity = {"model": _model(model), **_own_code(model), "checkpoint": checkpoint}
     return short_hash(identity), identity
 
 
@@ -125,7 +142,8 @@ def teacher_identity(config: Mapping[str, Any], part: str, threads: int) -> tupl
         return None
     if teacher.get("checkpoint"):
         return imported_identity(teacher["model"], _content(teacher["checkpoint"]))
-    own = {key: value for key, value in teacher.items() if key not in OF_ITS_USE} | _own_code(teacher["model"])
+    own = {key: value for key, value in network_identity(teacher).items() if key not in OF_ITS_USE}
+    own |= _own_code(teacher["model"])
     identity = {"dataset": data_identity(config["dataset"]), "teacher": own, "part": part, "threads": threads}
     return short_hash(_numbers_alike(identity)), identity
 
@@ -139,6 +157,7 @@ def trial_id(config: Mapping[str, Any], part: str, threads: int) -> str:
     """
     own = {key: value for key, value in config.items() if key != "teacher"}
     own["dataset"] = data_identity(config["dataset"])
+    own["student"] = network_identity(config["student"])
     named = teacher_identity(config, part, threads)
     if named is not None:
         own["teacher"] = {"identity": named[1]} | {

@@ -145,19 +145,22 @@ def ablation_cells(spec: Spec, device_kind: str = "cpu") -> list[Cell]:
 
 
 def in_dependency_order(space: Mapping[str, Distribution]) -> list[str]:
-    """The paths so that each comes after those that its ``when`` names."""
-    order: list[str] = []
+    """The paths so that each comes after those that its ``when`` names; in some order where they go in a circle."""
+    order: dict[str, None] = {}
+    begun: set[str] = set()
 
     def add(path: str) -> None:
-        if path not in order:
-            for other in space[path].when:
-                if other in space:
-                    add(other)
-            order.append(path)
+        if path in begun:
+            return
+        begun.add(path)
+        for other in space[path].when:
+            if other in space:
+                add(other)
+        order[path] = None
 
     for path in space:
         add(path)
-    return order
+    return list(order)
 
 
 def grid_points(spec: Spec, overrides: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -7,13 +7,13 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from wsl_sweep.spec.catalogue import did_you_mean
+from wsl_sweep.spec.catalogue import did_you_mean, is_text_model, text_shape
 from wsl_sweep.spec.distributions import Distribution
 from wsl_sweep.spec.identity import canonical_json
 from wsl_sweep.spec.reads import OWN_SETTINGS, STEERING, reads
 from wsl_sweep.spec.sections import METRICS, TEACHER_METRICS, TEST_METRICS
 from wsl_sweep.spec.spec import Spec
-from wsl_sweep.spec.world import teller
+from wsl_sweep.spec.world import assignments, teller
 
 Say = Callable[[tuple[str | int, ...], str], None]
 SayOption = Callable[[str, str], None]
@@ -77,7 +77,10 @@ def _where_read(path: str) -> str:
     if path in READ_WHERE:
         return f"; it is read where {READ_WHERE[path]}"
     if path.startswith("teacher.") and path != "teacher.checkpoint":
-        return "; it is read where distillation.method is not none, and no teacher.checkpoint is given"
+        return (
+            "; it is read where distillation.method is not none or student.init is teacher, and no teacher.checkpoint "
+            "is given"
+        )
     if path.startswith("distillation."):
         return "; it is read where distillation.method is not none"
     return ""
@@ -105,6 +108,7 @@ def check_rules(
         _check_read(spec, say, say_option, place)
         _check_views(spec, say, say_option, place)
     if clean:
+        _check_beginnings(spec, teller(spec, say, say_option, place))
         _check_complete(spec, say)
         _check_distinct_arms(spec, say)
     _check_compare(spec, say)
@@ -280,6 +284,37 @@ def _check_views(spec: Spec, say: Say, say_option: SayOption, place: Place) -> N
             )
         elif name != "imagenet" and views == "epoch" and "dataset.views" in reads(flat):
             tell(owner, "dataset.views", f"epoch is for imagenet; {name} has all, or a number of them")
+
+
+def _check_beginnings(spec: Spec, tell: Callable[[tuple[str, ...], str, str], None]) -> None:
+    """Where weights begin: what can be told from the names of models."""
+    asked = ("recipe", "student.model", "student.init", "teacher.model", "teacher.init", "distillation.method")
+    for owner, overrides, params in assignments(spec, asked):
+        flat = spec.flat_config(overrides, params)
+        read = reads(flat)
+        for section in ("student", "teacher"):
+            path, model = f"{section}.init", flat.get(f"{section}.model")
+            if path not in read or model is None:
+                continue
+            if not is_text_model(str(model)):
+                tell(owner, path, f"{model} is no text model, and only those begin from anything but random weights")
+            elif section == "teacher" and flat[path] == "teacher":
+                tell(owner, path, "a teacher cannot begin from itself: random, a folder, or a name on the hub")
+            elif flat[path] == "teacher" and flat.get("teacher.model") is not None:
+                wrong = _cannot_begin(str(model), str(flat["teacher.model"]))
+                if wrong is not None:
+                    tell(owner, path, wrong)
+
+
+def _cannot_begin(student: str, teacher: str) -> str | None:
+    """Why a student cannot begin from its teacher's first layers, as far as names tell, or None."""
+    if not is_text_model(teacher):
+        return f"{student} cannot begin from {teacher}, which is no text model"
+    own, its = text_shape(student), text_shape(teacher)
+    if own is None or its is None or (own[0] <= its[0] and own[1] == its[1]):
+        return None
+    what = "more layers" if own[0] > its[0] else "another width"
+    return f"{student} has {what} than its teacher {teacher}, and cannot begin from its first layers"
 
 
 def _asks_nothing(path: str, value: Any) -> bool:

@@ -27,6 +27,7 @@ from wsl_sweep.spec.identity import teacher_identity
 from wsl_sweep.storage import Place, place
 from wsl_sweep.training.attempts import Attempts, Checkpoint, CheckpointSettings, Found, Row
 from wsl_sweep.training.bank import BankSettings
+from wsl_sweep.training.beginning import RANDOM, TEACHER, begin, check_teacher
 from wsl_sweep.training.device import as_computed, pick_device, prepare_process
 from wsl_sweep.training.feed import examples_of, steps_an_epoch
 from wsl_sweep.training.fingerprint import fingerprint, library_versions, own_code, source_of
@@ -108,9 +109,11 @@ def train_teacher(
     def train() -> tuple[nn.Module, dict[str, Any]]:
         prepare_process(job.threads, job.gpu)
         device = pick_device()
-        config, dataset = identity["teacher"], job.config["dataset"]
+        config, dataset = job.config["teacher"], job.config["dataset"]
         data = _load(dataset, job.part, device, job.workers)
-        model = as_computed(_fresh(config["model"], data, config["seed"], "teacher").to(device))
+        network = _fresh(config["model"], data, config["seed"], "teacher")
+        _begin(network, config)
+        model = as_computed(network.to(device))
 
         def step_loss(step: Step) -> StepTerms:
             loss = smoothed_cross_entropy(
@@ -229,9 +232,11 @@ class TrialTraining:
         self.data = _load(job.config["dataset"], job.part, self.device, job.workers)
         self._objective = Objective(job.config["distillation"])
         self._check = check
-        self.teacher, self.teacher_digest = self._supply(store, card)
+        self.teacher_digest = self._teacher_digest(store, card)
+        self.teacher = self._supply(store)
         try:
             student = _fresh(job.config["student"]["model"], self.data, job.seed, "initialisation")
+            self._begin(student, store)
             self.student = as_computed(student.to(self.device))
             self._found = self._go_on(attempts, trial_id) if attempts is not None else None
             self._start = self._state(self._found.checkpoint) if self._found is not None else None
@@ -356,22 +361,41 @@ class TrialTraining:
 
         return _keeper(attempts, attempt, settings, self.job.config["schedule"], checkpoint, self._found)
 
-    def _supply(self, store: TeacherStore, card: dict[str, Any] | None) -> tuple[TeacherSupply | None, str | None]:
-        named = self.job.teacher()
-        if named is None:
-            return None, None
-        config = self.job.config["teacher"]
-        path = teacher_weights(self.job, store)
+    def _teacher_digest(self, store: TeacherStore, card: dict[str, Any] | None) -> str | None:
+        """SHA-256 of the teacher's weights; None where the job reads none."""
+        if self.job.teacher() is None:
+            return None
         with resting_on("the teacher's weights"):
-            digest = card["sha256"] if card else _digest(path)
+            return str(card["sha256"]) if card else _digest(teacher_weights(self.job, store))
+
+    def _unchanged(self, weights: Path) -> None:
+        """Raises TrialError: the teacher's weights are not any more what they were."""
+        if _digest(weights) != self.teacher_digest:  # what it says would be kept under another's name
+            raise TrialError(f"{weights} changed while a trial that rests on it was running")
+
+    def _begin(self, student: nn.Module, store: TeacherStore) -> None:
+        """Puts the weights from which it begins into a fresh student."""
+        if self.job.config["student"].get("init") != TEACHER:
+            _begin(student, self.job.config["student"])
+            return
+        name, weights = self.job.config["student"]["model"], teacher_weights(self.job, store)
+        check_teacher(student, name, self.job.config["teacher"]["model"], self.data.num_classes, self.data.in_channels)
+        with resting_on("the teacher's weights"):
+            begin(student, name, TEACHER, weights)
+            self._unchanged(weights)
+
+    def _supply(self, store: TeacherStore) -> TeacherSupply | None:
+        named = self.job.teacher()
+        if named is None or not self._objective.distils:
+            return None
+        config, digest = self.job.config["teacher"], self.teacher_digest
+        path = teacher_weights(self.job, store)
 
         def make_teacher() -> FrozenTeacher:
             model = build(config["model"], self.data.num_classes, self.data.in_channels)
             with resting_on("the teacher's weights"):
                 teacher = FrozenTeacher.load(model, path, config["model"], self.data.validation, config["mode"])
-                now = _digest(path)
-            if now != digest:  # what it says would be kept under another's name
-                raise TrialError(f"{path} changed while a trial that rests on it was running")
+                self._unchanged(path)
             return teacher
 
         return supply_for(
@@ -386,7 +410,7 @@ class TrialTraining:
             settings=self.job.bank,
             about={"teacher": named[0], "model": config["model"], "dataset": self.job.config["dataset"]["name"]},
             check=self._check,
-        ), digest
+        )
 
 
 def _newest(
@@ -456,6 +480,12 @@ def _load_test(dataset: Mapping[str, Any], device: str, workers: int) -> Example
 
 def _fresh(name: str, data: TaskData, seed: int, purpose: str) -> nn.Module:
     return build_with_seed(lambda: build(name, data.num_classes, data.in_channels), stream_seed(seed, purpose))
+
+
+def _begin(model: nn.Module, section: Mapping[str, Any]) -> None:
+    """Puts the weights from which it begins into the fresh model of a ``teacher`` or ``student`` section."""
+    with resting_on("pretrained weights"):
+        begin(model, section["model"], section.get("init", RANDOM))
 
 
 def load_student(job: Job, folder: Path | Place, num_classes: int, in_channels: int) -> nn.Module:
