@@ -276,9 +276,7 @@ class _Joined(Group):
             self._wait_for(f"here/{rank}")
         backend = "nccl" if self._device.type == "cuda" else "gloo"
         with self._together():
-            dist.init_process_group(
-                backend, store=self._store, rank=self.rank, world_size=self.size, timeout=PATIENCE
-            )
+            dist.init_process_group(backend, store=self._store, rank=self.rank, world_size=self.size, timeout=PATIENCE)
 
     def leave(self) -> None:
         """Lets the others go; those who wait for this process hear of it."""
@@ -343,9 +341,7 @@ _RAISED: dict[str, Callable[[str], Exception]] = {
 
 
 @contextlib.contextmanager
-def leading(
-    size: int, device: str, start: Callable[[Invitation], Helpers], host: str = LOOPBACK
-) -> Iterator[Group]:
+def leading(size: int, device: str, start: Callable[[Invitation], Helpers], host: str = LOOPBACK) -> Iterator[Group]:
     """The group of ``size`` processes that this one leads.
 
     Args:

@@ -216,9 +216,7 @@ def train_epochs(
         yield row
 
 
-def _seed_layers(
-    group: Group, purpose: str, seed: int, epoch: int, step: int, batch_size: int, examples: int
-) -> None:
+def _seed_layers(group: Group, purpose: str, seed: int, epoch: int, step: int, batch_size: int, examples: int) -> None:
     """Where several processes train, what layers draw in a step depends on nothing before it.
 
     So to go on from a checkpoint takes the leader's alone. A batch that every process computes whole is the same to

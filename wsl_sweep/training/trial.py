@@ -114,9 +114,7 @@ def train_teacher(
         if card is not None and store.has(named[0]):
             return card
         with local_group(job, store, "teacher") as together:
-            return train_teacher(
-                job, store, on_epoch=on_epoch, check=check, checkpoints=checkpoints, group=together
-            )
+            return train_teacher(job, store, on_epoch=on_epoch, check=check, checkpoints=checkpoints, group=together)
     group = ALONE if group is None else group
     teacher_id, identity = named
 
