@@ -23,8 +23,8 @@ def _nothing(_: str) -> None:
     pass
 
 
-def _spec(recipe: str, sets: tuple[str, ...], threads: int = 1) -> Spec:
-    text = f"variants: {{kd: }}\nresources: {{cpu: {threads}}}\n"
+def _spec(recipe: str, sets: tuple[str, ...], threads: int = 1, processes: int = 1) -> Spec:
+    text = f"variants: {{kd: }}\nresources: {{cpu: {threads}, processes: {processes}}}\n"
     return parse_spec(text, "teacher", CommandLine(sets=sets, recipe=recipe), world=LocalWorld([str(Path.cwd())]))
 
 
@@ -115,7 +115,7 @@ def _validation_metrics(network: Any, data: Any) -> dict[str, float]:
 
 
 def train_teacher_only(
-    recipe: str, sets: tuple[str, ...], part: str, threads: int, say: Say = _nothing
+    recipe: str, sets: tuple[str, ...], part: str, threads: int, say: Say = _nothing, processes: int = 1
 ) -> dict[str, Any]:
     """Trains the teacher of a recipe, if it is not in the store yet; returns its card.
 
@@ -125,10 +125,11 @@ def train_teacher_only(
         part: ``train``, or ``train+validation``.
         threads: torch's; part of what the teacher is.
         say: hears each tenth epoch, with an estimate of what is left.
+        processes: that train it together on this machine; part of what it is, too.
     """
     if part not in ("train", "train+validation"):
         raise WslSweepError(f"--part must be train or train+validation, not {part!r}")
-    config = _spec(recipe, sets, threads).config({}, device_kind=local_device_kind())
+    config = _spec(recipe, sets, threads, processes).config({}, device_kind=local_device_kind())
     if "teacher" not in config:
         raise WslSweepError("no teacher is read here: distillation.method is none")
     if config["teacher"].get("checkpoint"):
@@ -147,7 +148,7 @@ def train_teacher_only(
             accuracy = row["validation/accuracy"]
             say(f"epoch {epoch}/{epochs}: validation/accuracy {accuracy:.4f}; {left:.0f} s left")
 
-    job = Job(config, "train" if part == "train" else "train+validation", threads)
+    job = Job(config, "train" if part == "train" else "train+validation", threads, processes=processes)
     named = job.teacher()
     store = TeacherStore()
     if named is not None and store.card(named[0]) is not None:

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch._C._distributed_c10d import TCPStore
 
 from wsl_sweep.errors import ProcessLostError, StorageError, TrialError, WslSweepError
 
@@ -154,7 +155,7 @@ class Helpers(Protocol):
 class _Joined(Group):
     """One of several processes, once they have met."""
 
-    def __init__(self, rank: int, invitation: Invitation, store: dist.TCPStore) -> None:
+    def __init__(self, rank: int, invitation: Invitation, store: TCPStore) -> None:
         self.rank, self.size = rank, invitation.size
         self._device = torch.device(invitation.device)
         self._store = store
@@ -355,7 +356,7 @@ def leading(size: int, device: str, start: Callable[[Invitation], Helpers], host
     """
     listener = socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     port = listener.getsockname()[1]
-    store = dist.TCPStore(
+    store = TCPStore(
         host, port, is_master=True, wait_for_workers=False, timeout=MEETING, master_listen_fd=listener.detach()
     )
     invitation = Invitation(host, port, size, device)
@@ -378,7 +379,7 @@ def leading(size: int, device: str, start: Callable[[Invitation], Helpers], host
 @contextlib.contextmanager
 def joining(invitation: Invitation, rank: int) -> Iterator[Group]:
     """The group that a helper, from 1 on, was invited to; what goes wrong inside is told to the leader."""
-    store = dist.TCPStore(invitation.host, invitation.port, is_master=False, timeout=MEETING)
+    store = TCPStore(invitation.host, invitation.port, is_master=False, timeout=MEETING)
     group = _Joined(rank, invitation, store)
     try:
         with _interfaces(invitation.host):

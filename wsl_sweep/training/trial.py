@@ -391,7 +391,7 @@ class TrialTraining:
             return student
         if torch.device(self.device).type != "cuda":
             raise TrialError("student.batchnorm: sync needs a GPU for each process; on CPUs it is by process")
-        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(student)
+        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(student)  # type: ignore[no-untyped-call]
         return converted
 
     def __enter__(self) -> TrialTraining:
