@@ -189,7 +189,7 @@ def _short(values: Sequence[float]) -> tuple[float, ...]:
 def teacher_of(one: TrialState, folder: Place) -> Teacher | None:
     """Whom a student of the sweep in ``folder`` learned from; told only of the very weights that it learned from."""
     trial = one.trial
-    named = teacher_identity(trial.config, trial.part, trial.threads)
+    named = teacher_identity(trial.config, trial.part, trial.threads, trial.processes)
     if named is None:
         return None
     config = trial.config["teacher"]

@@ -169,6 +169,8 @@ def _training(card: Card) -> Iterator[str]:
     if card.trial["part"] != "train":
         part = "its training and validation parts together"
     threads = f"{card.threads} thread{'s' if card.threads > 1 else ''}"
+    if card.trial.get("processes", 1) > 1:
+        threads = f"{card.trial['processes']} processes of {threads}"
     yield f"- Data: {_code(data['name'])}, {part}: {card.pictures.train:,} pictures. {_augmentation(card)}"
     yield f"- Teacher: {_of_teacher(card.teacher)}"
     yield f"- {card.trial['epochs']} epochs, seed {card.trial['seed']}, {threads}."

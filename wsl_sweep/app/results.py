@@ -82,7 +82,7 @@ def finish(
         with contextlib.suppress(StorageError):
             _tidy(spec, folder, summary, best, state)
         with contextlib.suppress(OSError, StorageError):  # the cache's disk may be full
-            remember_times(summary, spec.threads)
+            remember_times(summary, spec.threads, spec.processes)
             remember_spread(spec, compared)
     with contextlib.suppress(OSError, StorageError):
         _export_studies(spec, state, folder)

@@ -131,11 +131,13 @@ def imported_identity(model: str, checkpoint: str) -> tuple[str, dict[str, Any]]
     return short_hash(identity), identity
 
 
-def teacher_identity(config: Mapping[str, Any], part: str, threads: int) -> tuple[str, dict[str, Any]] | None:
+def teacher_identity(
+    config: Mapping[str, Any], part: str, threads: int, processes: int = 1
+) -> tuple[str, dict[str, Any]] | None:
     """Id and identity of the teacher that a (nested, read-only-what-is-read) configuration names, or None.
 
     A teacher is what it is by its model, labels, seed, schedule and optimizer, the data it is trained on, and the
-    threads that sum its numbers. How students use it (``mode``) is not part of it.
+    threads and processes that sum its numbers. How students use it (``mode``) is not part of it.
     """
     teacher = config.get("teacher")
     if teacher is None:
@@ -145,22 +147,28 @@ def teacher_identity(config: Mapping[str, Any], part: str, threads: int) -> tupl
     own = {key: value for key, value in network_identity(teacher).items() if key not in OF_ITS_USE}
     own |= _own_code(teacher["model"])
     identity = {"dataset": data_identity(config["dataset"]), "teacher": own, "part": part, "threads": threads}
+    identity |= _several(processes)
     return short_hash(_numbers_alike(identity)), identity
 
 
-def trial_id(config: Mapping[str, Any], part: str, threads: int) -> str:
+def _several(processes: int) -> dict[str, int]:
+    """What is said of processes: nothing of one, so that what was trained by one keeps its identity."""
+    return {"processes": processes} if processes > 1 else {}
+
+
+def trial_id(config: Mapping[str, Any], part: str, threads: int, processes: int = 1) -> str:
     """The first 12 hex digits of the SHA-256 of the canonical JSON of what makes a trial's result.
 
     That is the configuration as far as it is read, with the seed, the epochs and the precision in it, the part
-    trained on, the threads, and the teacher's own configuration. Not in it: roots, names, storage, tracking,
-    scheduler, stage, checkpointing.
+    trained on, the threads and processes, and the teacher's own configuration. Not in it: roots, names, storage,
+    tracking, scheduler, stage, checkpointing.
     """
     own = {key: value for key, value in config.items() if key != "teacher"}
     own["dataset"] = data_identity(config["dataset"])
     own["student"] = network_identity(config["student"])
-    named = teacher_identity(config, part, threads)
+    named = teacher_identity(config, part, threads, processes)
     if named is not None:
         own["teacher"] = {"identity": named[1]} | {
             key: value for key, value in config["teacher"].items() if key in OF_ITS_USE
         }
-    return short_hash(_numbers_alike({"config": own, "part": part, "threads": threads}))
+    return short_hash(_numbers_alike({"config": own, "part": part, "threads": threads, **_several(processes)}))

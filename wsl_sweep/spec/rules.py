@@ -21,6 +21,13 @@ Place = Callable[..., tuple[str | int, ...]]
 """(section, name of an arm, variant or baseline if it is of one, dotted path) -> where that stands in the file."""
 
 MOST_POINTS = 100_000
+
+LEAST_SHARE = 2
+"""Examples of a process in a batch, as training.group has it: one alone has no batch statistics."""
+
+SHARED = ("schedule.batch_size", "teacher.schedule.batch_size", "student.batchnorm")
+"""What the number of processes has a say in."""
+
 MADE_FROM = {
     "weight/mean": "distillation.weighting.kind",
     "regularization_samples/fraction": "distillation.temperature",
@@ -112,6 +119,8 @@ def check_rules(
         _check_complete(spec, say)
         _check_distinct_arms(spec, say)
     _check_compare(spec, say)
+    if clean:
+        _check_processes(spec, say, say_option, place)
 
 
 def _broken(top: Mapping[str, Any]) -> bool:
@@ -358,6 +367,56 @@ def _check_distinct_arms(spec: Spec, say: Say) -> None:
         ]
         if canonical_json(configs[0]) == canonical_json(configs[1]):
             say(("search", "arms"), f'the arms "{one}" and "{other}" are the same once the space is applied')
+
+
+def _check_processes(spec: Spec, say: Say, say_option: SayOption, place: Place) -> None:
+    """What several processes of a trial, or one alone, make of batches, GPUs and batch normalisation."""
+    processes, gpu = spec.processes, spec.resources.gpu
+    if processes > 1 and gpu is not None and gpu % processes:
+        say(
+            ("resources", "gpu"),
+            f"each of the {processes} processes of a trial needs whole GPUs of its own: {processes}, a multiple of it, "
+            f"or 0 for the CPU, not {gpu:g}",
+        )
+    told: set[tuple[tuple[str | int, ...], str]] = set()
+    for owner, overrides in _owners(spec):
+        for path in sorted(spec.read_by(overrides).intersection(SHARED)):
+            swept = path in spec.space and owner[0] != "baselines"
+            values = spec.space[path].representatives() if swept else [spec.flat_config(overrides).get(path)]
+            problems = [what for value in values if (what := _unfit(path, value, processes, gpu)) is not None]
+            if problems and path in spec.pins:
+                say_option(f"--set {path}", problems[0])
+            elif problems:
+                where: tuple[str | int, ...] = ("resources",)
+                if swept:
+                    where = place("space", path)
+                elif path in overrides:
+                    where = place(*owner, path)
+                elif path in spec.given:
+                    where = place("run", path)
+                if (where, problems[0]) not in told:
+                    told.add((where, problems[0]))
+                    say(where, problems[0])
+
+
+def _owners(spec: Spec) -> list[tuple[tuple[str, ...], Mapping[str, Any]]]:
+    """Where arms, variants and baselines stand, and what they override."""
+    named = (("arms", spec.arms), ("variants", spec.variants), ("baselines", spec.baselines))
+    return [((section, name), overrides) for section, owners in named for name, overrides in owners.items()]
+
+
+def _unfit(path: str, value: Any, processes: int, gpu: float | None) -> str | None:
+    """What is wrong with a value of a path under so many processes, or None."""
+    if path != "student.batchnorm":
+        if processes > 1 and isinstance(value, int) and value < LEAST_SHARE * processes:
+            return (
+                f"{path} {value} is too small for {processes} processes: each needs {LEAST_SHARE} examples of a batch"
+            )
+    elif value == "sync" and processes == 1:
+        return "sync is over several processes, and a trial has one: set resources.processes, or leave it out"
+    elif value == "sync" and gpu == 0:
+        return "sync needs a GPU for each process, and resources.gpu is 0; on CPUs batch normalisation is by process"
+    return None
 
 
 def _check_compare(spec: Spec, say: Say) -> None:
