@@ -74,8 +74,11 @@ def local_device_kind() -> str:
 
 
 def settle_resources(spec: Spec, address: str | None) -> tuple[float, str]:
-    """GPUs of a trial and the kind of device it computes on: one GPU where this machine has one, unless said."""
+    """GPUs of a trial and the kind of device it computes on.
+
+    Where this machine has a GPU and nothing is said, one for each of the trial's processes.
+    """
     gpu = spec.resources.gpu
     if gpu is None:
-        gpu = 1.0 if address is None and local_device_kind() == "cuda" else 0.0
+        gpu = float(spec.processes) if address is None and local_device_kind() == "cuda" else 0.0
     return gpu, "cuda" if gpu > 0 else "cpu"

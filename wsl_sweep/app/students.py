@@ -137,7 +137,8 @@ def _again(one: TrialState) -> str | None:
     stored = run.get("teacher", {}).pop("stored_precision", None)
     point = {"optimizer.lr": {"grid": [run["optimizer"]["lr"]]}}
     file = {"name": name, "run": run, "space": point, "search": {"sampler": "grid"}}
-    file |= {"resources": {"cpu": trial.threads}} | ({"bank": {"precision": stored}} if stored else {})
+    several = {"processes": trial.processes} if trial.processes > 1 else {}
+    file |= {"resources": {"cpu": trial.threads, **several}} | ({"bank": {"precision": stored}} if stored else {})
     text = shlex.quote(json.dumps(file, ensure_ascii=False))
     return f"printf %s {text} > {name}.yaml && wsl-sweep run {name}.yaml --rerun && wsl-sweep export {name} --best"
 
