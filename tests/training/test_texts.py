@@ -14,10 +14,12 @@ from wsl_sweep.app.single import train_once
 from wsl_sweep.data import dataset, load
 from wsl_sweep.data.dataset import load_test
 from wsl_sweep.errors import WslSweepError
+from wsl_sweep.models import build
 from wsl_sweep.spec import SpecErrors
 from wsl_sweep.spec.identity import trial_id
 from wsl_sweep.training import BankSettings, Job, TeacherStore, TrialTraining, evaluate_on_test
 from wsl_sweep.training.loop import predict
+from wsl_sweep.training.weights import build_with_seed
 
 from .conftest import make_job
 from .own_texts import Bag, Counting
@@ -160,3 +162,17 @@ def test_a_model_that_does_not_fit_and_files_that_are_not_there_are_told_before(
     (root / "train.tsv").unlink()
     with pytest.raises(SpecErrors, match=r"--set dataset.root: .*train.tsv is not there"):
         train_once("digits", sets_of(root), seed=1)
+
+
+def test_buckets_change_no_logit_of_a_bert_but_by_rounding(root: Path) -> None:
+    test = load_test(job_of(root).config["dataset"])
+    model = build_with_seed(lambda: build("bert_2x32", 3, 8000), 0).eval()
+    rows = torch.arange(len(test))
+    tokens = test.views.plain(rows)
+    with torch.no_grad():
+        in_buckets = predict(model, test)
+        whole = model(torch.nn.functional.pad(tokens, (0, 128 - tokens.shape[2])))
+    shapes = test.views.shapes(rows)
+    assert shapes is not None
+    assert len(set(shapes.tolist())) > 1
+    assert (in_buckets - whole).abs().max() < 1e-5
