@@ -169,6 +169,12 @@ class Spec:
         }
         return possible_reads(lambda params: self.flat_config(overrides, {**chosen, **params}), possible)
 
+    def values_of(self, path: str) -> set[Any]:
+        """The values that a path may have in a trial; of a range some of them."""
+        owners = [*self.arms.values(), *self.variants.values(), *self.baselines.values()] or [{}]
+        swept = self.space[path].representatives() if path in self.space else ()
+        return {self.flat_config(overrides).get(path) for overrides in owners}.union(swept)
+
     def most_epochs(self) -> int:
         """The longest training of the search, in epochs."""
         swept = self.space.get("schedule.epochs")
