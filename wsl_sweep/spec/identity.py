@@ -70,7 +70,7 @@ def _own_code(model: str) -> dict[str, Any]:
     return {"code": source_digest(model)} if own else {}
 
 
-OF_ITS_USE = ("mode", "stored_precision")
+OF_ITS_USE = ("mode", "stored_precision", "stored_top_k")
 """What a configuration says of how students use a teacher, not of what it is."""
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from wsl_sweep.spec.catalogue import did_you_mean
 from wsl_sweep.spec.distributions import Distribution
 from wsl_sweep.spec.identity import canonical_json
+from wsl_sweep.spec.largest import check_top_k
 from wsl_sweep.spec.reads import OWN_SETTINGS, STEERING, reads
 from wsl_sweep.spec.sections import METRICS, TEACHER_METRICS, TEST_METRICS
 from wsl_sweep.spec.spec import Spec
@@ -102,6 +103,7 @@ def check_rules(
     _check_when(spec, say)
     if clean or not _broken(top):
         _check_read(spec, say, say_option, place)
+        check_top_k(spec, say, say_option, place)
     if clean:
         _check_complete(spec, say)
         _check_distinct_arms(spec, say)

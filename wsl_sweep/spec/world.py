@@ -52,27 +52,39 @@ class World(Protocol):
 
 def check_world(spec: Spec, world: World, say: Say, say_option: SayOption, place: Place) -> None:
     """Notes what is wrong with users' own models, methods and folders, at the places that name them."""
-    told: set[tuple[str, str]] = set()
-
-    def tell(owner: tuple[str, ...], path: str, flat: Mapping[str, Any], what: str) -> None:
-        if (path, what) in told:
-            return
-        told.add((path, what))
-        if path in spec.pins:
-            say_option(f"--set {path}", what)
-        elif path in spec.space and owner[:1] != ("baselines",):
-            say(place("space", path), what)
-        elif owner and path in _overrides(spec, owner):
-            say(place(*owner, path), what)
-        elif path in spec.given:
-            say(place("run", path), what)
-        else:
-            say(("run", "recipe"), f"{path}: {what}")
-
+    tell, told = teller(spec, say, say_option, place), set[tuple[str, str]]()
     for owner, overrides, params in assignments(spec, ASKED):
         flat = spec.flat_config(overrides, params)
         for path, what in _problems(flat, world):
-            tell(owner, path, flat, what)
+            if (path, what) not in told:
+                told.add((path, what))
+                tell(owner, path, what)
+
+
+def teller(spec: Spec, say: Say, say_option: SayOption, place: Place) -> Callable[[tuple[str, ...], str, str], None]:
+    """Notes what is wrong with the value of a path where it is said, once: (section and name of whose, path, what)."""
+    told: set[tuple[object, str]] = set()
+
+    def tell(owner: tuple[str, ...], path: str, what: str) -> None:
+        if path in spec.pins:
+            where: str | tuple[str | int, ...] = f"--set {path}"
+        elif path in spec.space and owner[:1] != ("baselines",):
+            where = place("space", path)
+        elif owner and path in _overrides(spec, owner):
+            where = place(*owner, path)
+        elif path in spec.given:
+            where = place("run", path)
+        else:
+            where, what = ("run", "recipe"), f"{path}: {what}"
+        if (where, what) in told:
+            return
+        told.add((where, what))
+        if isinstance(where, str):
+            say_option(where, what)
+        else:
+            say(where, what)
+
+    return tell
 
 
 def _overrides(spec: Spec, owner: tuple[str, ...]) -> Mapping[str, Any]:
