@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wsl_sweep.spec.distributions import Distribution
-from wsl_sweep.spec.reads import possible_reads, reads
+from wsl_sweep.spec.reads import keeps_outputs, possible_reads, reads
 from wsl_sweep.spec.recipes import DEFAULTS, RECIPES, method_defaults
 from wsl_sweep.spec.run import nest
 from wsl_sweep.spec.sections import (
@@ -149,8 +149,11 @@ class Spec:
         )
         read = reads(flat)
         config = nest({path: flat[path] for path in sorted(read - {"recipe"}) if path in flat})
-        if self.bank.precision != "float32" and config.get("teacher", {}).get("mode") == "eval":
-            config["teacher"]["stored_precision"] = self.bank.precision  # it makes the result, so it is part of it
+        if keeps_outputs(flat):  # how outputs are kept makes the result, so it is part of it
+            if self.bank.precision != "float32":
+                config["teacher"]["stored_precision"] = self.bank.precision
+            if self.bank.top_k is not None:
+                config["teacher"]["stored_top_k"] = self.bank.top_k
         return config
 
     def asks_for_auto(self, overrides: Mapping[str, Any], params: Mapping[str, Any] | None, device_kind: str) -> bool:
