@@ -22,7 +22,7 @@ def pretrained_problem(model: str, checkpoint: str, classes: int | None) -> str 
         checkpoint: ``teacher.checkpoint``.
         classes: of the data; None where they are not known.
     """
-    from wsl_sweep.models.pretrained import published_weights
+    from wsl_sweep.models.torchvision_weights import published_weights
 
     try:
         published = published_weights(model, checkpoint)
@@ -57,7 +57,7 @@ def pretrained_notes(spec: Spec) -> list[str]:
     notes = []
     for model, checkpoint in _wanted(spec):
         if kept_weights(model, checkpoint) is None:
-            from wsl_sweep.models.pretrained import published_weights
+            from wsl_sweep.models.torchvision_weights import published_weights
 
             published = published_weights(model, checkpoint)
             what = "a run takes it from" if published.file.is_file() else "a run downloads it to"
@@ -93,7 +93,7 @@ def fetch_teacher(model: str, checkpoint: str) -> dict[str, Any]:
         return card
     from wsl_sweep.app.teachers import keep_teacher
     from wsl_sweep.models import build
-    from wsl_sweep.models.pretrained import published_weights
+    from wsl_sweep.models.torchvision_weights import published_weights
     from wsl_sweep.training.checkpoints import fill, read_state_dict
 
     published = published_weights(model, checkpoint)

@@ -17,7 +17,8 @@ SayOption = Callable[[str, str], None]
 Place = Callable[..., tuple[str | int, ...]]
 
 ASKED = (
-    "recipe", "dataset.name", "dataset.root", "dataset.size", "student.model", "teacher.model", "teacher.checkpoint",
+    "recipe", "dataset.name", "dataset.root", "dataset.size", "dataset.damaged", "dataset.max_length",
+    "dataset.vocabulary", "student.model", "student.init", "teacher.model", "teacher.checkpoint", "teacher.init",
     "distillation.method", "distillation.weighting.kind", "distillation.keep.regularization", "distillation.keep.other",
 )  # fmt: skip
 """What the world is asked about, and what decides whether it is."""
@@ -37,6 +38,9 @@ class World(Protocol):
     def checkpoint_problem(self, path: str, model: str, dataset: Mapping[str, Any]) -> str | None:
         """What is wrong with a teacher's weights file for a model that is right, or None."""
 
+    def beginning_problem(self, init: str) -> str | None:
+        """What is wrong with a folder of pretrained weights, or None; of a name on the hub as far as it is here."""
+
     def method_problem(self, name: str, flat: Mapping[str, Any]) -> str | None:
         """What is wrong with a user's own method in a (flat) configuration, or None."""
 
@@ -47,32 +51,44 @@ class World(Protocol):
         """Whether a user's own method that is right gives each example a loss; after ``method_problem``."""
 
     def data_problem(self, dataset: Mapping[str, Any]) -> str | None:
-        """What is wrong with a folder of pictures, or None."""
+        """What is wrong with a folder of pictures or sentences, or None."""
 
 
 def check_world(spec: Spec, world: World, say: Say, say_option: SayOption, place: Place) -> None:
     """Notes what is wrong with users' own models, methods and folders, at the places that name them."""
-    told: set[tuple[str, str]] = set()
-
-    def tell(owner: tuple[str, ...], path: str, flat: Mapping[str, Any], what: str) -> None:
-        if (path, what) in told:
-            return
-        told.add((path, what))
-        if path in spec.pins:
-            say_option(f"--set {path}", what)
-        elif path in spec.space and owner[:1] != ("baselines",):
-            say(place("space", path), what)
-        elif owner and path in _overrides(spec, owner):
-            say(place(*owner, path), what)
-        elif path in spec.given:
-            say(place("run", path), what)
-        else:
-            say(("run", "recipe"), f"{path}: {what}")
-
+    tell, told = teller(spec, say, say_option, place), set[tuple[str, str]]()
     for owner, overrides, params in assignments(spec, ASKED):
         flat = spec.flat_config(overrides, params)
         for path, what in _problems(flat, world):
-            tell(owner, path, flat, what)
+            if (path, what) not in told:
+                told.add((path, what))
+                tell(owner, path, what)
+
+
+def teller(spec: Spec, say: Say, say_option: SayOption, place: Place) -> Callable[[tuple[str, ...], str, str], None]:
+    """Notes what is wrong with the value of a path where it is said, once: (section and name of whose, path, what)."""
+    told: set[tuple[object, str]] = set()
+
+    def tell(owner: tuple[str, ...], path: str, what: str) -> None:
+        if path in spec.pins:
+            where: str | tuple[str | int, ...] = f"--set {path}"
+        elif path in spec.space and owner[:1] != ("baselines",):
+            where = place("space", path)
+        elif owner and path in _overrides(spec, owner):
+            where = place(*owner, path)
+        elif path in spec.given:
+            where = place("run", path)
+        else:
+            where, what = ("run", "recipe"), f"{path}: {what}"
+        if (where, what) in told:
+            return
+        told.add((where, what))
+        if isinstance(where, str):
+            say_option(where, what)
+        else:
+            say(where, what)
+
+    return tell
 
 
 def _overrides(spec: Spec, owner: tuple[str, ...]) -> Mapping[str, Any]:
@@ -114,7 +130,8 @@ def _problems(flat: Mapping[str, Any], world: World) -> Iterator[tuple[str, str]
     if wrong is not None:
         yield "dataset.root", wrong
         return
-    models = ["student.model"] + (["teacher.model"] if method != "none" else [])
+    with_teacher = method != "none" or flat.get("student.init") == "teacher"
+    models = ["student.model"] + (["teacher.model"] if with_teacher else [])
     right = []
     for path in models:
         name = flat.get(path)
@@ -125,6 +142,11 @@ def _problems(flat: Mapping[str, Any], world: World) -> Iterator[tuple[str, str]
             yield path, wrong
         else:
             right.append(path)
+    inits = ["student.init"] + (["teacher.init"] if with_teacher and not flat.get("teacher.checkpoint") else [])
+    for path in inits:
+        wrong = None if flat[path] in ("random", "teacher") else world.beginning_problem(str(flat[path]))
+        if wrong is not None:
+            yield path, wrong
     checkpoint = flat.get("teacher.checkpoint")
     if checkpoint is not None and "teacher.model" in right:
         wrong = world.checkpoint_problem(checkpoint, flat["teacher.model"], dataset)
