@@ -11,6 +11,7 @@ from rich.console import Console
 
 from wsl_sweep.app.options import settle_resources
 from wsl_sweep.app.preparing import LIES_ON_DISK, notes_on_teacher, prepare_one, prepare_text_models
+from wsl_sweep.app.pretrained import prepare_teachers
 from wsl_sweep.app.teaching import auto_precision, bank_notes, bank_settings, measure_here, precision_notes
 from wsl_sweep.app.world import LocalWorld
 from wsl_sweep.spec.identity import trial_id
@@ -36,6 +37,7 @@ def train_once(
     text = f"variants: {{train: {{}}}}\nresources: {{cpu: {threads}, processes: {processes}}}\n"
     world = LocalWorld([str(Path.cwd())])
     spec = parse_spec(text, "train", command_line, world=world)
+    prepare_teachers(spec)
     gpu, device_kind = settle_resources(spec, None)
     measured = measure_here(auto_precision(spec, device_kind), spec.threads, gpu / processes, [str(Path.cwd())])
     spec = replace(spec, precisions={model: str(found["chosen"]) for model, found in measured.items()})

@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from wsl_sweep.app.pretrained import classes_known, pretrained_problem
 from wsl_sweep.errors import WslSweepError
 from wsl_sweep.image_listing import list_pictures
 from wsl_sweep.model_folders import is_hub_name, local_folder, weight_files
@@ -23,6 +24,7 @@ from wsl_sweep.spec.catalogue import (
     text_shape,
 )
 from wsl_sweep.spec.identity import FOLDERS
+from wsl_sweep.spec.pretrained import is_pretrained
 from wsl_sweep.user_code import search_in, told
 
 if TYPE_CHECKING:
@@ -95,6 +97,9 @@ class LocalWorld:
 
     def checkpoint_problem(self, path: str, model: str, dataset: Mapping[str, Any]) -> str | None:
         """What is wrong with a teacher's weights file for a model that is right, or None."""
+        if is_pretrained(path):
+            classes = _shape(dataset)[0] if classes_known(dataset) else None
+            return self._once(("checkpoint", path, model, classes), lambda: pretrained_problem(model, path, classes))
         if is_text_model(model):
             return self._once(("checkpoint", path, model), lambda: _try_text_checkpoint(path, model))
         shape = _shape(dataset)

@@ -252,7 +252,7 @@ def _check_read(spec: Spec, say: Say, say_option: SayOption, place: Place) -> No
         elif path not in sweeping:
             say(place("space", path), f"nothing in this file reads {path}{_where_read(path)}")
     anyone = sweeping.union(*(spec.read_by(overrides) for overrides in spec.baselines.values()))
-    for path in sorted(set(spec.given) - anyone):
+    for path in sorted(set(spec.given) - anyone - set(spec.pins)):
         if not _asks_nothing(path, spec.given[path]):
             say(place("run", path), f"nothing in this file reads {path}{_where_read(path)}")
     for path in sorted(set(spec.pins) - anyone):
@@ -262,7 +262,7 @@ def _check_read(spec: Spec, say: Say, say_option: SayOption, place: Place) -> No
     for section, named in (("variants", spec.variants), ("arms", spec.arms), ("baselines", spec.baselines)):
         for name, overrides in named.items():
             own = spec.read_by(overrides)
-            for path in sorted(set(overrides) - own):
+            for path in sorted(set(overrides) - own - set(spec.pins)):
                 if _asks_nothing(path, overrides[path]):
                     continue
                 if path not in anyone:
@@ -329,7 +329,7 @@ def _cannot_begin(student: str, teacher: str) -> str | None:
 
 
 def _asks_nothing(path: str, value: Any) -> bool:
-    return path in NEUTRAL and not isinstance(value, bool) and value == NEUTRAL[path]
+    return value is None or (path in NEUTRAL and not isinstance(value, bool) and value == NEUTRAL[path])
 
 
 def _check_complete(spec: Spec, say: Say) -> None:

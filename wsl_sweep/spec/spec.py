@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wsl_sweep.spec.distributions import Distribution
+from wsl_sweep.spec.pretrained import with_weights
 from wsl_sweep.spec.reads import keeps_outputs, possible_reads, reads
 from wsl_sweep.spec.recipes import DEFAULTS, RECIPES, method_defaults
 from wsl_sweep.spec.run import nest
@@ -149,6 +150,8 @@ class Spec:
         )
         read = reads(flat)
         config = nest({path: flat[path] for path in sorted(read - {"recipe"}) if path in flat})
+        if "teacher" in config:
+            config["teacher"] = with_weights(config["teacher"])
         if keeps_outputs(flat):  # how outputs are kept makes the result, so it is part of it
             if self.bank.precision != "float32":
                 config["teacher"]["stored_precision"] = self.bank.precision
