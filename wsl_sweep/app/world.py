@@ -79,8 +79,8 @@ class LocalWorld:
     def model_problem(self, name: str, dataset: Mapping[str, Any]) -> str | None:
         """What is wrong with a model on a data set, or None; tried on two blank pictures, or two of its examples."""
         data = str(dataset.get("dataset.name"))
-        if is_text_model(name) and data in DATASETS:
-            if data not in TEXT_DATASETS:
+        if is_text_model(name):
+            if data in DATASETS and data not in TEXT_DATASETS:
                 return f'"{name}" reads text, and {data} has pictures'
             return self._once(("model", name, data), lambda: _try_text_model(name))
         if name in MODELS:
