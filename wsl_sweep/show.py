@@ -114,10 +114,12 @@ def show_banks(banks: Sequence[Mapping[str, Any]], folder: Path) -> None:
         return
     table = Table("bank", "teacher", "data", "views kept", "size", "hit rate", "", box=None, header_style="dim")
     for bank in banks:
+        top_k = bank["identity"].get("top_k")
+        kept = f"{bank['rows']:,} of {bank['cells']:,}" + ("" if top_k is None else f", top {top_k}")
         rate = "" if bank["hit_rate"] is None else f"{100 * bank['hit_rate']:.1f} %"
         table.add_row(
             bank["key"], f"{bank.get('model', '')} {bank.get('teacher', '')}", str(bank.get("dataset", "")),
-            f"{bank['rows']:,} of {bank['cells']:,}", size(bank["bytes"]), rate, "in use" if bank["in_use"] else "",
+            kept, size(bank["bytes"]), rate, "in use" if bank["in_use"] else "",
         )  # fmt: skip
     console.print(table)
     asked = sum(bank["found"] + bank["computed"] for bank in banks)

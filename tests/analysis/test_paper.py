@@ -363,6 +363,13 @@ def test_a_setting_that_is_not_theirs_is_told(setting: str, said: str) -> None:
     assert said not in " ".join(plain.footnotes.values())
 
 
+def test_that_a_teachers_largest_logits_alone_were_read_is_told() -> None:
+    sweep = sweep_of(space(FILES[3]), recipe=WRN, change=lambda record: with_params(record, teacher__stored_top_k="20"))
+    table = set_out(3, sweep)
+    differs = footnotes_of(table, line_of(table, "KD, published").cells[0])[1]
+    assert "; the 20 largest of a teacher's logits, the rest spread evenly" in differs
+
+
 def test_the_papers_own_figures_are_of_a_recipe_of_their_own() -> None:
     table = set_out(3, sweep_of(space(FILES[3]), recipe="cifar100/resnet56-resnet20"))
     ours, users = (line_of(table, label).cells[0] for label in ("WSL, published", "WSL, run again by others"))

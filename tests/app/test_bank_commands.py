@@ -135,6 +135,14 @@ def test_a_bank_is_told_with_what_it_belongs_to(command: Command, root: Path, ke
         assert key in table
 
 
+def test_a_bank_of_the_largest_logits_is_listed_as_such(command: Command, root: Path) -> None:
+    layout = Layout(1000, 0, "float32", 50, (1.0, 4.0))
+    LogitBank({**identity("small"), "top_k": 50, "temperatures": [1.0, 4.0]}, 2000, layout, about=ABOUT).close()
+    assert "0 of 2,000, top 50" in command("bank").out
+    (listed,) = json.loads(command("bank", "--json").out)
+    assert (listed["identity"]["top_k"], listed["identity"]["temperatures"]) == (50, [1.0, 4.0])
+
+
 def test_a_bank_that_somebody_has_open_is_in_use_and_is_left(command: Command, root: Path) -> None:
     bank = LogitBank(identity("open"), 50, Layout(10), about=ABOUT)
     try:

@@ -55,6 +55,7 @@ description: "Whose password=secret is in postgres://me:secret@host/db?"
 run: {WITH_TEACHER}
 variants: {{wsl: {{distillation.alpha: 2.5}}, ce: {{distillation.method: none}}}}
 seeds: 2
+bank: {{precision: float16, top_k: 4}}
 """
 FORMATS = ("safetensors", "onnx", "torch-export")
 

@@ -109,6 +109,62 @@ def test_baselines_count() -> None:
     assert "old" in bank_notes(confirmed, WORLD)[0]
 
 
+# --- the largest logits alone ---
+
+OF_DIGITS = (
+    "run: {recipe: digits}\nvariants: {kd: , hot: {distillation.temperature: 8}, rkd: {distillation.method: rkd}}\n"
+)
+
+
+def test_with_top_k_a_bank_hears_every_temperature_of_the_file() -> None:
+    settings = bank_settings(spec_of(OF_DIGITS + "bank: {top_k: 3}\n"), WORLD)
+    assert settings == {"use": True, "features": True, "limit_gb": 50.0, "temperatures": [1.0, 4.0, 8.0]}
+    assert json.loads(json.dumps(settings)) == settings
+    assert BankSettings(**settings).temperatures == [1.0, 4.0, 8.0]
+
+
+@pytest.mark.parametrize(
+    ("bank", "option"), [("{top_k: 3}", True), ("{top_k: 3, use: false}", True), ("{top_k: 3}", False)]
+)
+def test_that_top_k_is_an_approximation_is_said_with_what_it_saves(bank: str, option: bool) -> None:
+    """Also without a bank, whose rounding and leaving out the teacher's own outputs get too."""
+    notes = bank_notes(spec_of(OF_DIGITS + f"bank: {bank}\n"), WORLD, option)
+    assert notes[0] == (
+        "bank.top_k 3 is an approximation: of a teacher's logits a student reads the 3 largest and the label's, and "
+        "the other classes share evenly what probability is left them at τ 1, 4, 8; a row takes 44 bytes in place of "
+        "48 for 10 classes"
+    )
+    assert len(notes) == 2
+    if not option or "false" in bank:
+        assert notes[1] == "the logit bank is off: the teacher runs at every step"
+
+
+def test_what_top_k_saves_is_told_for_the_classes_of_the_data_set(tmp_path: Path) -> None:
+    def room(dataset: str, top_k: int = 50) -> str:
+        (note,) = bank_notes(
+            spec_of(f"run: {{recipe: digits, {dataset}}}\nvariants: [kd]\nbank: {{top_k: {top_k}}}\n"), WORLD
+        )
+        return note
+
+    imagenet = "dataset.name: imagenet, dataset.root: here, dataset.size: 224"
+    assert room(imagenet).endswith("a row takes 324 bytes in place of 4,008 for 1,000 classes")
+    assert room(f"{imagenet}, dataset.views: 2", 5).endswith("a row takes 52 bytes in place of 4,008 for 1,000 classes")
+    for name in ("one", "two", "three", "four"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "picture.png").touch()
+    folder = f"dataset.name: image_folder, dataset.root: {tmp_path}, dataset.size: 32"
+    assert room(folder, 2).endswith("a row takes 36 bytes in place of 24 for 4 classes")
+    assert room(folder, 3) == "bank.top_k 3 leaves nothing out of 4 classes: all their logits are kept"
+    own = room("dataset.name: 'my.data:Sounds'")
+    assert own.endswith("a row takes 324 bytes")
+
+
+def test_nothing_is_said_of_top_k_where_nobody_reads_what_is_kept() -> None:
+    assert bank_notes(spec_with("ce", "{top_k: 3}"), WORLD) == []
+    (note,) = bank_notes(spec_with("batch ce", "{top_k: 3}"), WORLD)
+    assert "teacher.mode train" in note
+
+
 # --- precision: auto -------------------------------------------------------------------------------------------------
 
 MODELS = """

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from wsl_sweep.app.options import local_device_kind
+from wsl_sweep.app.options import settle_resources
 from wsl_sweep.app.preparing import LIES_ON_DISK, notes_on_teacher, prepare_one, prepare_text_models
 from wsl_sweep.app.teaching import auto_precision, bank_notes, bank_settings, measure_here, precision_notes
 from wsl_sweep.app.world import LocalWorld
@@ -36,9 +36,8 @@ def train_once(
     text = f"variants: {{train: {{}}}}\nresources: {{cpu: {threads}, processes: {processes}}}\n"
     world = LocalWorld([str(Path.cwd())])
     spec = parse_spec(text, "train", command_line, world=world)
-    device_kind = local_device_kind()
-    gpu = 1.0 if device_kind == "cuda" else 0.0
-    measured = measure_here(auto_precision(spec, device_kind), spec.threads, gpu, [str(Path.cwd())])
+    gpu, device_kind = settle_resources(spec, None)
+    measured = measure_here(auto_precision(spec, device_kind), spec.threads, gpu / processes, [str(Path.cwd())])
     spec = replace(spec, precisions={model: str(found["chosen"]) for model, found in measured.items()})
     config = spec.config(
         {}, seed=seed if seed is not None else int(spec.flat_config({})["seed"]), device_kind=device_kind

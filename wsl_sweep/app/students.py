@@ -134,11 +134,13 @@ def _again(one: TrialState) -> str | None:
     if trial.part != "train":
         return None
     run, name = json.loads(json.dumps(dict(trial.config))), f"again-{trial.trial_id}"
-    stored = run.get("teacher", {}).pop("stored_precision", None)
+    teacher = run.get("teacher", {})
+    stored = {name: teacher.pop(f"stored_{name}", None) for name in ("precision", "top_k")}
+    bank = {name: value for name, value in stored.items() if value is not None}
     point = {"optimizer.lr": {"grid": [run["optimizer"]["lr"]]}}
     file = {"name": name, "run": run, "space": point, "search": {"sampler": "grid"}}
     several = {"processes": trial.processes} if trial.processes > 1 else {}
-    file |= {"resources": {"cpu": trial.threads, **several}} | ({"bank": {"precision": stored}} if stored else {})
+    file |= {"resources": {"cpu": trial.threads, **several}} | ({"bank": bank} if bank else {})
     text = shlex.quote(json.dumps(file, ensure_ascii=False))
     return f"printf %s {text} > {name}.yaml && wsl-sweep run {name}.yaml --rerun && wsl-sweep export {name} --best"
 

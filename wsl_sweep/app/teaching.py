@@ -9,9 +9,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from wsl_sweep.errors import WslSweepError
-from wsl_sweep.spec.catalogue import METHODS
+from wsl_sweep.image_listing import list_pictures
+from wsl_sweep.spec.catalogue import KNOWN_SHAPES, METHODS
+from wsl_sweep.spec.largest import kept_temperatures
 from wsl_sweep.spec.spec import Spec, settle_precision
 from wsl_sweep.spec.world import ASKED, World, assignments
+
+CLASSES = {"imagenet": 1000, "mnli": 3}
+MANY_CLASSES = 2**16
+"""Taken where it is not known how many there are: a row of the largest logits is as long."""
 
 AT_EVERY_STEP = "the teacher runs at every step"
 
@@ -23,10 +29,13 @@ def bank_settings(spec: Spec, world: World, use: bool = True) -> dict[str, Any]:
         spec: what is asked for; where it does not say whether features are kept, they are if a method reads them.
         world: which methods do.
         use: False for ``--no-bank``.
+
+    With ``top_k`` also every temperature that the file names.
     """
     section = spec.bank
     wanted = bool(_readers(spec, world)["features"]) if section.features is None else section.features
-    return {"use": section.use and use, "features": wanted, "limit_gb": section.limit_gb}
+    settings = {"use": section.use and use, "features": wanted, "limit_gb": section.limit_gb}
+    return settings if section.top_k is None else {**settings, "temperatures": list(kept_temperatures(spec))}
 
 
 def bank_notes(spec: Spec, world: World, use: bool = True) -> list[str]:
@@ -34,9 +43,9 @@ def bank_notes(spec: Spec, world: World, use: bool = True) -> list[str]:
     readers = _readers(spec, world)
     if not any(readers.values()):
         return []
+    notes = _approximation_notes(spec) if readers["features"] or readers["logits"] else []
     if not (spec.bank.use and use):
-        return [f"the logit bank is off: {AT_EVERY_STEP}"]
-    notes = []
+        return [*notes, f"the logit bank is off: {AT_EVERY_STEP}"]
     if readers["by batch"]:
         notes.append(
             f"teacher.mode train makes a teacher's outputs depend on the whole batch, so the logit bank cannot keep "
@@ -49,6 +58,47 @@ def bank_notes(spec: Spec, world: World, use: bool = True) -> list[str]:
         else:
             notes.append(f"the logit bank keeps the teacher's features too, which {named} read")
     return notes
+
+
+def _approximation_notes(spec: Spec) -> list[str]:
+    """What ``bank.top_k`` changes, and what it saves."""
+    top_k = spec.bank.top_k
+    if top_k is None:
+        return []
+    from wsl_sweep.training.bank import Layout
+
+    temperatures, notes = kept_temperatures(spec), []
+    counts = dict.fromkeys(
+        _classes(spec.flat_config(overrides, params)) for _, overrides, params in assignments(spec, ASKED)
+    )
+    for classes in counts:
+        if classes is not None and top_k >= classes - 1:
+            notes.append(f"bank.top_k {top_k} leaves nothing out of {classes} classes: all their logits are kept")
+            continue
+        small = Layout(classes or MANY_CLASSES, 0, spec.bank.precision, top_k, temperatures)
+        room = f"a row takes {4 * small.words:,} bytes"
+        if classes is not None:
+            dense = Layout(classes, 0, spec.bank.precision)
+            room += f" in place of {4 * dense.words:,} for {classes:,} classes"
+        notes.append(
+            f"bank.top_k {top_k} is an approximation: of a teacher's logits a student reads the {top_k} largest and "
+            f"the label's, and the other classes share evenly what probability is left them at τ "
+            f"{', '.join(f'{one:g}' for one in temperatures)}; {room}"
+        )
+    return notes
+
+
+def _classes(flat: Mapping[str, Any]) -> int | None:
+    """How many classes a data set has, as far as it is known without reading it."""
+    name = str(flat.get("dataset.name"))
+    if name in KNOWN_SHAPES:
+        return KNOWN_SHAPES[name][0]
+    if name == "image_folder" and flat.get("dataset.root"):
+        try:
+            return len(list_pictures(str(flat["dataset.root"])).classes)
+        except WslSweepError:  # told where the data are prepared
+            return None
+    return CLASSES.get(name)
 
 
 def _readers(spec: Spec, world: World) -> dict[str, list[str]]:

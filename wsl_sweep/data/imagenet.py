@@ -223,7 +223,8 @@ def _look(listing: ImageNetListing, progress: Progress) -> Broken:
     count, found = len(listing), list[tuple[int, str]]()
     pieces = [range(start, min(start + LOOKED_AT_ONCE, count)) for start in range(0, count, LOOKED_AT_ONCE)]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    for piece, broken in zip(pieces, Loading(Looker(listing), min(cores, len(pieces))).results(pieces), strict=True):
+    workers = min(cores, len(pieces)) if len(pieces) > 1 else 0
+    for piece, broken in zip(pieces, Loading(Looker(listing), workers).results(pieces), strict=True):
         found += broken
         progress(piece.stop, count)
     return found

@@ -116,7 +116,7 @@ def network_identity(section: Mapping[str, Any]) -> dict[str, Any]:
     return own
 
 
-OF_ITS_USE = ("mode", "stored_precision")
+OF_ITS_USE = ("mode", "stored_precision", "stored_top_k")
 """What a configuration says of how students use a teacher, not of what it is."""
 
 

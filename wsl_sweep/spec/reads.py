@@ -71,6 +71,18 @@ def reads(config: Mapping[str, Any]) -> set[str]:
     return paths
 
 
+def keeps_outputs(config: Mapping[str, Any]) -> bool:
+    """Whether a student reads outputs of its teacher that a logit bank may keep.
+
+    Not in train mode, in which they belong to a batch, nor where each epoch has new views.
+    """
+    return (
+        config.get("distillation.method") != "none"
+        and config.get("teacher.mode") == "eval"
+        and config.get("dataset.views") != "epoch"
+    )
+
+
 def _dataset(config: Mapping[str, Any]) -> set[str]:
     leaves = ["name", "validation_fraction", "train_fraction", "label_noise"]
     name = str(config.get("dataset.name"))

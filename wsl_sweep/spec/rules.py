@@ -10,6 +10,7 @@ from typing import Any
 from wsl_sweep.spec.catalogue import did_you_mean, is_text_model, text_shape
 from wsl_sweep.spec.distributions import Distribution
 from wsl_sweep.spec.identity import canonical_json
+from wsl_sweep.spec.largest import check_top_k
 from wsl_sweep.spec.reads import OWN_SETTINGS, STEERING, reads
 from wsl_sweep.spec.sections import METRICS, TEACHER_METRICS, TEST_METRICS
 from wsl_sweep.spec.spec import Spec
@@ -116,6 +117,7 @@ def check_rules(
     if clean or not _broken(top):
         _check_read(spec, say, say_option, place)
         _check_views(spec, say, say_option, place)
+        check_top_k(spec, say, say_option, place)
     if clean:
         _check_beginnings(spec, teller(spec, say, say_option, place))
         _check_complete(spec, say)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wsl_sweep.spec.distributions import Distribution
-from wsl_sweep.spec.reads import possible_reads, reads
+from wsl_sweep.spec.reads import keeps_outputs, possible_reads, reads
 from wsl_sweep.spec.recipes import DEFAULTS, RECIPES, method_defaults
 from wsl_sweep.spec.run import nest
 from wsl_sweep.spec.sections import (
@@ -149,8 +149,11 @@ class Spec:
         )
         read = reads(flat)
         config = nest({path: flat[path] for path in sorted(read - {"recipe"}) if path in flat})
-        if self.bank.precision != "float32" and config.get("teacher", {}).get("mode") == "eval":
-            config["teacher"]["stored_precision"] = self.bank.precision  # it makes the result, so it is part of it
+        if keeps_outputs(flat):  # how outputs are kept makes the result, so it is part of it
+            if self.bank.precision != "float32":
+                config["teacher"]["stored_precision"] = self.bank.precision
+            if self.bank.top_k is not None:
+                config["teacher"]["stored_top_k"] = self.bank.top_k
         return config
 
     def asks_for_auto(self, overrides: Mapping[str, Any], params: Mapping[str, Any] | None, device_kind: str) -> bool:
@@ -168,6 +171,12 @@ class Spec:
             path: distribution.representatives() for path, distribution in self.space.items() if path not in chosen
         }
         return possible_reads(lambda params: self.flat_config(overrides, {**chosen, **params}), possible)
+
+    def values_of(self, path: str) -> set[Any]:
+        """The values that a path may have in a trial; of a range some of them."""
+        owners = [*self.arms.values(), *self.variants.values(), *self.baselines.values()] or [{}]
+        swept = self.space[path].representatives() if path in self.space else ()
+        return {self.flat_config(overrides).get(path) for overrides in owners}.union(swept)
 
     def most_epochs(self) -> int:
         """The longest training of the search, in epochs."""

@@ -56,31 +56,37 @@ class World(Protocol):
 
 def check_world(spec: Spec, world: World, say: Say, say_option: SayOption, place: Place) -> None:
     """Notes what is wrong with users' own models, methods and folders, at the places that name them."""
-    tell = teller(spec, say, say_option, place)
+    tell, told = teller(spec, say, say_option, place), set[tuple[str, str]]()
     for owner, overrides, params in assignments(spec, ASKED):
         flat = spec.flat_config(overrides, params)
         for path, what in _problems(flat, world):
-            tell(owner, path, what)
+            if (path, what) not in told:
+                told.add((path, what))
+                tell(owner, path, what)
 
 
 def teller(spec: Spec, say: Say, say_option: SayOption, place: Place) -> Callable[[tuple[str, ...], str, str], None]:
-    """Notes, once each, what is wrong with a path of an arm, variant or baseline: where its value was given."""
-    told: set[tuple[str, str]] = set()
+    """Notes what is wrong with the value of a path where it is said, once: (section and name of whose, path, what)."""
+    told: set[tuple[object, str]] = set()
 
     def tell(owner: tuple[str, ...], path: str, what: str) -> None:
-        if (path, what) in told:
-            return
-        told.add((path, what))
         if path in spec.pins:
-            say_option(f"--set {path}", what)
+            where: str | tuple[str | int, ...] = f"--set {path}"
         elif path in spec.space and owner[:1] != ("baselines",):
-            say(place("space", path), what)
+            where = place("space", path)
         elif owner and path in _overrides(spec, owner):
-            say(place(*owner, path), what)
+            where = place(*owner, path)
         elif path in spec.given:
-            say(place("run", path), what)
+            where = place("run", path)
         else:
-            say(("run", "recipe"), f"{path}: {what}")
+            where, what = ("run", "recipe"), f"{path}: {what}"
+        if (where, what) in told:
+            return
+        told.add((where, what))
+        if isinstance(where, str):
+            say_option(where, what)
+        else:
+            say(where, what)
 
     return tell
 

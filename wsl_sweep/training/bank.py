@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import math
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,9 @@ WITH_FEATURES = "-features"
 PUTS_A_LOOK = 256
 """Calls of ``put`` between two looks at the room that is left."""
 
+SHORT_NUMBERS = 2**16
+"""Up to so many classes a class takes 16 bits."""
+
 _SMALLEST_HALF = -65504.0
 
 
@@ -51,11 +55,14 @@ class BankSettings:
         use: whether there is one.
         features: whether the teacher's features are kept beside its logits.
         limit_gb: how much all banks of this machine may take together, in 10⁹ bytes.
+        temperatures: for which a bank of the largest logits alone keeps the others' sum; a trial's own is always
+            among them.
     """
 
     use: bool = True
     features: bool = False
     limit_gb: float = 50.0
+    temperatures: Sequence[float] = ()
 
 
 @dataclass(frozen=True)
@@ -79,55 +86,145 @@ class TeacherOutputs:
 
 @dataclass(frozen=True)
 class Layout:
-    """How outputs lie in a row: the largest logit, the cross-entropy, the logits, the features; 32-bit words.
+    """How outputs lie in a row of 32-bit words.
+
+    All logits: the largest one, the cross-entropy, the logits, the features. With ``top_k``: the largest one, the
+    cross-entropy, the label's logit, for each temperature τ ``log Σ exp(z/τ)`` over the classes that are left out, the
+    K largest logits, their classes and the label, the features.
 
     In float16 a logit is kept by its distance from the largest one, which itself stays in float32: near the largest
-    logit, where probabilities are, float16 has its finest steps.
+    logit, where probabilities are, float16 has its finest steps. The label's logit and the sums are float32.
 
     Attributes:
         classes: C.
         features: D, or 0.
         precision: ``float32``, in which logits are kept bit by bit, or ``float16``. Features are float32.
+        top_k: K, how many of the largest logits are kept, below C - 1; None for all. The label's is kept beside them.
+        temperatures: each τ for which the sum of the others is kept; with ``top_k`` only.
+
+    Raises:
+        ValueError: a K for which nothing would be left out, or no temperature beside it.
     """
 
     classes: int
     features: int = 0
     precision: str = "float32"
+    top_k: int | None = None
+    temperatures: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.top_k is not None and not 0 < self.top_k < self.classes - 1:
+            raise ValueError(f"top_k must lie in [1, {self.classes - 2}] for {self.classes} classes, not {self.top_k}")
+        if (self.top_k is None) != (not self.temperatures):
+            raise ValueError("temperatures belong to top_k")
 
     @property
     def logit_words(self) -> int:
-        """32-bit words of the logits."""
-        return self.classes if self.precision == "float32" else (self.classes + 1) // 2
+        """32-bit words of the logits that are kept."""
+        count = self.top_k or self.classes
+        return count if self.precision == "float32" else (count + 1) // 2
+
+    @property
+    def number_words(self) -> int:
+        """32-bit words of the classes they belong to, and of the label; of 16 bits where they fit."""
+        if self.top_k is None:
+            return 0
+        return self.top_k // 2 + 1 if self.classes <= SHORT_NUMBERS else self.top_k + 1
 
     @property
     def words(self) -> int:
         """32-bit words of a row."""
-        return 2 + self.logit_words + self.features
+        return sum(self._widths())
 
-    def encode(self, outputs: TeacherOutputs) -> Tensor:
-        """(N, words) int32 rows of N outputs, on their device."""
+    def encode(self, outputs: TeacherOutputs, labels: Tensor | None = None) -> Tensor:
+        """(N, words) int32 rows of N outputs, on their device.
+
+        Args:
+            outputs: with the cross-entropy, and the features where they are kept.
+            labels: (N,) int64; read with ``top_k`` alone.
+        """
         logits = outputs.logits.contiguous()
         largest = logits.amax(dim=1, keepdim=True)
-        if self.precision == "float16":
-            below = (logits - largest).clamp(min=_SMALLEST_HALF).to(torch.float16)
-            logits = torch.nn.functional.pad(below, (0, 2 * self.logit_words - self.classes))
         assert outputs.cross_entropy is not None
-        parts = [largest, outputs.cross_entropy.unsqueeze(1), logits]
+        parts = [largest, outputs.cross_entropy.unsqueeze(1)]
+        if self.top_k is None:
+            parts.append(self._packed(logits, largest))
+        else:
+            assert labels is not None
+            of_label = labels.unsqueeze(1)
+            # Sorted stably: of equal logits those of the first classes are kept, on any device.
+            values, order = logits.sort(dim=1, descending=True, stable=True)
+            numbers = torch.cat([order[:, : self.top_k], of_label], dim=1)
+            others = logits.scatter(1, numbers, -math.inf)
+            sums = [(others / temperature).logsumexp(dim=1, keepdim=True) for temperature in self.temperatures]
+            kept = self._packed(values[:, : self.top_k], largest)
+            parts += [logits.gather(1, of_label), *sums, kept, self._packed_numbers(numbers)]
         if self.features:
             assert outputs.features is not None
             parts.append(outputs.features)
         return torch.cat([part.contiguous().view(torch.int32) for part in parts], dim=1)
 
-    def decode(self, rows: Tensor) -> TeacherOutputs:
-        """Outputs from (N, words) int32 rows, on their device."""
-        largest, cross_entropy = rows[:, :2].contiguous().view(torch.float32).unbind(dim=1)
-        words = rows[:, 2 : 2 + self.logit_words].contiguous()
-        if self.precision == "float16":
-            logits = words.view(torch.float16)[:, : self.classes].float() + largest.unsqueeze(1)
-        else:
-            logits = words.view(torch.float32)
-        features = rows[:, 2 + self.logit_words :].contiguous().view(torch.float32) if self.features else None
-        return TeacherOutputs(logits, cross_entropy.contiguous(), features)
+    def decode(self, rows: Tensor, temperature: float = 1.0) -> TeacherOutputs:
+        """Outputs from (N, words) int32 rows, on their device.
+
+        With ``top_k`` the logits are an approximation, for one temperature τ: those that were kept, and for every other
+        class the same value, with which the softmax at τ gives the others together the mass they had. So at τ the
+        probabilities of the kept classes and of the label are the teacher's; how the rest is spread is not.
+
+        Raises ValueError: a temperature for which nothing is kept.
+        """
+        if self.top_k is not None and temperature not in self.temperatures:
+            raise ValueError(f"the bank keeps sums for {self.temperatures}, not for a temperature of {temperature}")
+        head, sums, logit_words, numbers, features = torch.split(rows, self._widths(), dim=1)
+        values = head.contiguous().view(torch.float32)
+        largest, cross_entropy = values[:, :1], values[:, 1].contiguous()
+        logits = self._unpacked(logit_words.contiguous(), largest)
+        if self.top_k is not None:
+            of_others = sums.contiguous().view(torch.float32)[:, self.temperatures.index(temperature)]
+            logits = self._spread(logits, values[:, 2:], self._unpacked_numbers(numbers), of_others, temperature)
+        return TeacherOutputs(
+            logits, cross_entropy, features.contiguous().view(torch.float32) if self.features else None
+        )
+
+    def _widths(self) -> list[int]:
+        """32-bit words of a row's parts: single numbers, sums, logits, classes, features."""
+        singles = 2 if self.top_k is None else 3
+        return [singles, len(self.temperatures), self.logit_words, self.number_words, self.features]
+
+    def _packed(self, logits: Tensor, largest: Tensor) -> Tensor:
+        if self.precision == "float32":
+            return logits
+        below = (logits - largest).clamp(min=_SMALLEST_HALF).to(torch.float16)
+        return torch.nn.functional.pad(below, (0, 2 * self.logit_words - logits.shape[1]))
+
+    def _unpacked(self, words: Tensor, largest: Tensor) -> Tensor:
+        if self.precision == "float32":
+            return words.view(torch.float32)
+        return words.view(torch.float16)[:, : self.top_k or self.classes].float() + largest
+
+    def _packed_numbers(self, numbers: Tensor) -> Tensor:
+        if self.classes > SHORT_NUMBERS:
+            return numbers.to(torch.int32)
+        # From 2¹⁵ on they are negative as 16 bits with a sign.
+        short = torch.where(numbers < SHORT_NUMBERS // 2, numbers, numbers - SHORT_NUMBERS).to(torch.int16)
+        return torch.nn.functional.pad(short, (0, 2 * self.number_words - numbers.shape[1]))
+
+    def _unpacked_numbers(self, words: Tensor) -> Tensor:
+        if self.classes > SHORT_NUMBERS:
+            return words.long()
+        assert self.top_k is not None
+        return words.contiguous().view(torch.int16)[:, : self.top_k + 1].long() % SHORT_NUMBERS
+
+    def _spread(
+        self, largest: Tensor, of_label: Tensor, numbers: Tensor, of_others: Tensor, temperature: float
+    ) -> Tensor:
+        """(N, C) logits from the K largest (N, K), the label's (N, 1), their classes (N, K + 1) and the others' sum."""
+        classes, labels = numbers[:, :-1], numbers[:, -1:]
+        kept = classes.shape[1] + (classes != labels).all(dim=1)
+        others = temperature * (of_others - (self.classes - kept).log())
+        logits = others.unsqueeze(1).repeat(1, self.classes)
+        # The label last: where it is among the largest too it is not rounded.
+        return logits.scatter_(1, classes, largest).scatter_(1, labels, of_label)
 
 
 def bank_identity(
@@ -138,6 +235,8 @@ def bank_identity(
     threads: int,
     batch: int,
     precision: str = "float32",
+    top_k: int | None = None,
+    temperatures: Sequence[float] = (),
 ) -> dict[str, Any]:
     """Everything that a stored output's bits depend on; a bank is named by the hash of it.
 
@@ -149,7 +248,10 @@ def bank_identity(
         threads: torch's.
         batch: the size of the teacher's batches.
         precision: of the kept logits.
+        top_k: how many of them are kept; None for all, and
+        temperatures: those for which the sum of the others is kept.
     """
+    largest = {} if top_k is None else {"top_k": top_k, "temperatures": list(temperatures)}
     return {
         "format": FORMAT,
         "teacher": dict(teacher),
@@ -164,6 +266,7 @@ def bank_identity(
         "batch": batch,
         "precision": precision,
         "code": teacher_code_digest(),
+        **largest,
     }
 
 

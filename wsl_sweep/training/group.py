@@ -190,10 +190,13 @@ class _Joined(Group):
         for parameter in parameters:
             if parameter.requires_grad:
                 by_kind.setdefault(parameter.dtype, []).append(parameter)
-        for kind, some in by_kind.items():
+        for some in by_kind.values():
             has = [parameter.grad is not None for parameter in some]
             pieces = [torch.zeros_like(one) if one.grad is None else one.grad for one in some]
-            flat = torch.cat([*(piece.reshape(-1) for piece in pieces), torch.tensor(has).to(some[0].device, kind)])
+            flags = pieces[0].new_ones(len(some))
+            if not all(has):
+                flags *= torch.tensor(has).to(flags.device)
+            flat = torch.cat([*(piece.reshape(-1) for piece in pieces), flags])
             with self._together():
                 dist.all_reduce(flat)
             if not self.splits(n):  # each had all of it

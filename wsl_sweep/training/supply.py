@@ -29,7 +29,8 @@ class TeacherSupply:
     """A teacher's outputs for the batches of a training and for the validation part.
 
     Outputs are those of running statistics, in the teacher's own batches, rounded to the bank's precision whether they
-    come from it or not: so a trial's numbers do not depend on what the bank holds.
+    come from it or not, and with a layout of the largest logits alone (``top_k``) approximated like them, see
+    ``Layout.decode``: so a trial's numbers do not depend on what the bank holds.
 
     Args:
         make_teacher: loads the teacher; called when the bank lacks something for the first time.
@@ -38,6 +39,7 @@ class TeacherSupply:
         bank: where they are kept, or None.
         by_batch: for ``teacher.mode: train``: training outputs are each batch's own and are never kept.
         bank_for_training: False where the bank lacks the features that the student reads.
+        temperature: of the distillation, at which training logits are read; those of validation are read at τ = 1.
         check: called between batches; what it raises ends the training.
         group: the processes of the training; each asks for other examples.
     """
@@ -51,6 +53,7 @@ class TeacherSupply:
         bank: LogitBank | None = None,
         by_batch: bool = False,
         bank_for_training: bool = True,
+        temperature: float = 1.0,
         check: Callable[[], None] = lambda: None,
         group: Group = ALONE,
     ) -> None:
@@ -60,6 +63,7 @@ class TeacherSupply:
         self._make_teacher, self._teacher = make_teacher, None if not by_batch else make_teacher()
         self._data, self._layout, self._bank = data, layout, bank
         self._by_batch, self._bank_for_training = by_batch, bank_for_training
+        self._temperature = temperature
         self._endless = data.train.views.count is None
         self._check, self._group = check, group
         self._batch = teacher_batch(data.train.labels.device)
@@ -108,7 +112,7 @@ class TeacherSupply:
         # What was put together for a batch of several shapes is not what a teacher computes with.
         inputs_of = functools.partial(self._training_inputs, rows, views, inputs if shapes is None else None)
         cells = torch.arange(len(rows)) if self._endless else ids * self._data.train.views.cells + views
-        found = self._bring(ids, cells, inputs_of, bank, shapes)
+        found = self._bring(ids, cells, inputs_of, bank, shapes, self._temperature)
         self._tell()
         # A bank may hold features for others: what a student does not read, it does not get.
         return found if self._layout.features else replace(found, features=None)
@@ -125,7 +129,7 @@ class TeacherSupply:
                     cells = rows
                 inputs_of = functools.partial(self._validation_inputs, rows)
                 shapes = self._data.validation.views.shapes(rows)
-                parts.append(self._bring(ids[rows], cells, inputs_of, self._bank, shapes).logits)
+                parts.append(self._bring(ids[rows], cells, inputs_of, self._bank, shapes, 1.0).logits)
             logits = torch.cat(parts)
             self._validation_logits = self._group.gather(logits, self._group.sizes(len(ids))) if shared else logits
             self._tell()
@@ -167,6 +171,7 @@ class TeacherSupply:
         inputs_of: Callable[[Tensor], Tensor],
         bank: LogitBank | None,
         shapes: Tensor | None,
+        temperature: float,
     ) -> TeacherOutputs:
         """Outputs for examples ``ids`` at ``cells``; ``inputs_of`` gives the inputs of some of their places.
 
@@ -204,7 +209,7 @@ class TeacherSupply:
         device = self._data.train.labels.device
         if device.type == "cuda":
             rows = rows.pin_memory()
-        return layout.decode(rows.to(device, non_blocking=True))
+        return layout.decode(rows.to(device, non_blocking=True), temperature)
 
     def _fill(
         self, wanted: Cells, kinds: Cells, rows: Words, there: Mask, compute: Callable[[Cells], Words], bank: LogitBank
@@ -250,17 +255,22 @@ class TeacherSupply:
         with undisturbed():
             logits, features = self.teacher.outputs(inputs, bool(layout.features))
         # In the shape of a whole batch too: sums over classes may be grouped by it.
-        padded = torch.zeros((self._batch, logits.shape[1]), device=logits.device)
-        padded[: len(logits)] = logits
-        labels = torch.zeros(self._batch, dtype=torch.int64, device=logits.device)
-        labels[: len(ids)] = self._data.all_labels[ids.to(logits.device)]
-        cross_entropy = label_cross_entropy(padded, labels)[: len(logits)]
-        encoded = layout.encode(TeacherOutputs(logits, cross_entropy, features))
-        return encoded.cpu().numpy().view(np.uint32)
+        whole = functools.partial(_lengthened, length=self._batch)
+        labels = whole(self._data.all_labels[ids.to(logits.device)])
+        padded = TeacherOutputs(whole(logits), None, None if features is None else whole(features))
+        padded = replace(padded, cross_entropy=label_cross_entropy(padded.logits, labels))
+        return layout.encode(padded, labels)[: len(ids)].cpu().numpy().view(np.uint32)
 
     def _note(self, text: str) -> None:
         if text not in self.notes:
             self.notes.append(text)
+
+
+def _lengthened(values: Tensor, length: int) -> Tensor:
+    """(length, …) with zeros after the (N, …) values."""
+    longer = values.new_zeros((length, *values.shape[1:]))
+    longer[: len(values)] = values
+    return longer
 
 
 def _by_kind(places: Cells, kinds: Cells) -> Cells:
@@ -277,6 +287,8 @@ def supply_for(
     features: bool = False,
     by_batch: bool = False,
     precision: str = "float32",
+    top_k: int | None = None,
+    temperature: float = 1.0,
     threads: int = 1,
     settings: BankSettings = BankSettings(),
     about: Mapping[str, Any] | None = None,
@@ -293,6 +305,9 @@ def supply_for(
         features: whether the student reads the teacher's features.
         by_batch: see ``TeacherSupply``.
         precision: in which logits are kept.
+        top_k: how many of the largest logits are kept; None for all. Of so few classes that nothing else would be left
+            out, all are.
+        temperature: of the distillation; 1 where it reads none.
         threads: torch's.
         settings: of the sweep.
         about: what people should read of the bank.
@@ -300,7 +315,12 @@ def supply_for(
         group: see ``TeacherSupply``.
     """
     device = data.train.labels.device
-    identity = bank_identity(data, label_noise, teacher, str(device), threads, teacher_batch(device), precision)
+    if top_k is not None and top_k >= data.num_classes - 1:
+        top_k = None
+    temperatures = () if top_k is None else tuple(sorted({1.0, float(temperature), *map(float, settings.temperatures)}))
+    identity = bank_identity(
+        data, label_noise, teacher, str(device), threads, teacher_batch(device), precision, top_k, temperatures
+    )
     # Those who read no features ask for a bank with them only to fill it: the first of them learns how many there are.
     kept = settings.use and data.train.views.count is not None
     wide = kept and settings.features and not by_batch and not has_features(identity)
@@ -321,7 +341,7 @@ def supply_for(
             bank = LogitBank(
                 identity,
                 len(data.all_labels) * data.train.views.cells,
-                Layout(data.num_classes, width if settings.features else 0, precision),
+                Layout(data.num_classes, width if settings.features else 0, precision, top_k, temperatures),
                 settings=settings,
                 about=about,
             )
@@ -330,10 +350,11 @@ def supply_for(
     supply = TeacherSupply(
         make_teacher if loaded is None else lambda: loaded,
         data,
-        Layout(data.num_classes, width if features else 0, precision),
+        Layout(data.num_classes, width if features else 0, precision, top_k, temperatures),
         bank=bank,
         by_batch=by_batch,
         bank_for_training=bank is None or not features or bank.layout.features > 0,
+        temperature=temperature,
         check=check,
         group=group,
     )

@@ -507,6 +507,8 @@ class TrialTraining:
             features=self._objective.needs_features,
             by_batch=config["mode"] == "train",
             precision=config.get("stored_precision", "float32"),
+            top_k=config.get("stored_top_k"),
+            temperature=float(self.job.config["distillation"].get("temperature", 1.0)),
             threads=self.job.threads,
             settings=self.job.bank,
             about={"teacher": named[0], "model": config["model"], "dataset": self.job.config["dataset"]["name"]},

@@ -89,7 +89,8 @@ def _teacher(setting: Setting) -> list[str]:
     found = ["a teacher that was brought in" if setting.text("teacher.checkpoint") else "a teacher trained here"]
     if setting.text("teacher.mode") == "train":
         found.append("the teacher in train mode")
-    return found
+    top_k = setting.text("teacher.stored_top_k")
+    return found if top_k is None else [*found, f"the {top_k} largest of a teacher's logits, the rest spread evenly"]
 
 
 def _training(setting: Setting, theirs: Mapping[str, str]) -> list[str]:
