@@ -69,7 +69,7 @@ def prepare_text_models(configs: Iterable[Mapping[str, Any]]) -> bool:
             if not available(config["dataset"]):  # told where they are loaded
                 continue
             try:
-                check_beginning(model, init, *shape(config["dataset"]))
+                check_beginning(model, init, *shape(config["dataset"]), int(config["dataset"].get("max_length", 0)))
             except WslSweepError as error:
                 path = "init" if init not in ("random", "teacher") else "model"
                 raise WslSweepError(f"{name}.{path}: {error}") from error

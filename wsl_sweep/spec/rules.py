@@ -76,7 +76,9 @@ NEUTRAL: dict[str, Any] = {
     "optimizer.decay_on": "all",
     "teacher.optimizer.decay_on": "all",
     "schedule.shape": "steps",
+    "schedule.milestones": [],
     "teacher.schedule.shape": "steps",
+    "teacher.schedule.milestones": [],
 }
 """Values that ask for nothing, and so may stand where nothing reads them."""
 
