@@ -20,6 +20,11 @@ from wsl_sweep.user_code import is_import_name, source_digest
 LIES_ON_DISK = ("cifar10", "cifar100", "image_folder")
 
 
+def has_to_be_read(dataset: Mapping[str, Any]) -> bool:
+    """Whether a data set is looked at before trials are: it lies on a disk, or is made by a user's own code."""
+    return dataset["name"] in LIES_ON_DISK or is_import_name(str(dataset["name"]))
+
+
 def configurations(spec: Spec) -> Iterator[dict[str, Any]]:
     """Configurations of every arm, variant and baseline at the swept values of what lies outside of a file."""
     for _, overrides, params in assignments(spec, ASKED):
@@ -34,7 +39,7 @@ def prepare_data(spec: Spec) -> list[str]:
     wanted: dict[str, Mapping[str, Any]] = {}
     for config in configurations(spec):
         dataset = config["dataset"]
-        if dataset["name"] in LIES_ON_DISK:
+        if has_to_be_read(dataset):
             wanted.setdefault(repr([dataset.get(key) for key in ("name", "root", "size")]), dataset)
     notes: list[str] = []
     for dataset in wanted.values():
@@ -52,7 +57,7 @@ def prepare_one(dataset: Mapping[str, Any], *, need_test: bool = False, split: b
     Args:
         dataset: the section.
         need_test: whether an empty test part is an error.
-        split: False for reading the pictures only, without looking at their parts.
+        split: False for reading the examples only, without looking at their parts.
     """
     from wsl_sweep.data import prepare
 
@@ -71,7 +76,7 @@ def _decoding(name: str) -> Iterator[Callable[[int, int], None]]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(f"reading the pictures of {name}", total=None, visible=False)
+        task = progress.add_task(f"reading {name}", total=None, visible=False)
 
         def show(done: int, of: int) -> None:
             progress.update(task, completed=done, total=of, visible=True)
@@ -86,7 +91,8 @@ def surroundings(spec: Spec) -> dict[str, str | None]:
         dataset = config["dataset"]
         if dataset["name"] == "image_folder":
             found[f"the pictures in {dataset['root']}"] = list_pictures(dataset["root"]).content()
-        for name in (config["student"]["model"], config.get("teacher", {}).get("model"), _method(config)):
+        models = config["student"]["model"], config.get("teacher", {}).get("model")
+        for name in (dataset["name"], *models, _method(config)):
             if name is not None and is_import_name(name) and not is_library_model(name):
                 found[f"the code of {name}"] = source_digest(name)
     return found

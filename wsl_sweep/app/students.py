@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from wsl_sweep.analysis.summary import build_summary
 from wsl_sweep.app.folders import find_sweep, open_sweep, state_of
 from wsl_sweep.app.options import with_storage
-from wsl_sweep.app.preparing import LIES_ON_DISK, prepare_one
+from wsl_sweep.app.preparing import has_to_be_read, prepare_one
 from wsl_sweep.app.results import best_student
 from wsl_sweep.errors import DamagedStudentError, WslSweepError
 from wsl_sweep.spec.spec import Spec
@@ -153,7 +153,7 @@ def data_of(one: TrialState) -> TaskData:
             f"the pictures of {where} are not on this machine: an export is compared on their validation part, and its "
             "card says how they are normalised"
         )
-    if dataset["name"] in LIES_ON_DISK:
+    if has_to_be_read(dataset):
         prepare_one(dataset)
     data = load(dataset, "train" if one.trial.part == "train" else "train+validation")
     trained_on = (one.facts.get("fingerprint") or {}).get("data")

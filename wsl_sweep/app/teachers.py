@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from wsl_sweep.app.options import local_device_kind
-from wsl_sweep.app.preparing import LIES_ON_DISK, prepare_one
+from wsl_sweep.app.preparing import has_to_be_read, prepare_one
 from wsl_sweep.app.world import LocalWorld
 from wsl_sweep.errors import WslSweepError
 from wsl_sweep.spec.catalogue import KNOWN_SHAPES, did_you_mean, model_problem
@@ -65,7 +65,7 @@ def import_teacher(
 
     tensors = read_state_dict(file)
     there = available(dataset)
-    if there and dataset["name"] in LIES_ON_DISK:
+    if there and has_to_be_read(dataset):
         for note in prepare_one(dataset):
             say(f"note: {note}")
     data = load(dataset) if there else None
@@ -81,7 +81,7 @@ def import_teacher(
     teacher_id, identity = imported_identity(name, f"sha256:{content_digest(network.state_dict())}")
     metrics: dict[str, float] = {}
     if data is not None:
-        say(f"measuring it on the {len(data.validation):,} pictures of the validation part")
+        say(f"measuring it on the {len(data.validation):,} examples of the validation part")
         metrics = _validation_metrics(network, data)
     else:
         say(f"the data of {recipe} are not there: its accuracy is not measured")
@@ -109,9 +109,9 @@ def import_teacher(
 
 def _validation_metrics(network: Any, data: Any) -> dict[str, float]:
     from wsl_sweep.training.loop import predict
-    from wsl_sweep.training.metrics import classification_metrics
+    from wsl_sweep.training.metrics import part_metrics
 
-    return classification_metrics(predict(network, data.validation), data.validation.labels, "validation")
+    return part_metrics(predict(network, data.validation), data.validation, "validation")
 
 
 def train_teacher_only(
@@ -135,7 +135,7 @@ def train_teacher_only(
         raise WslSweepError("teacher.checkpoint names a teacher that is there already")
     from wsl_sweep.training import Job, TeacherStore, train_teacher
 
-    if config["dataset"]["name"] in LIES_ON_DISK:
+    if has_to_be_read(config["dataset"]):
         for note in prepare_one(config["dataset"]):
             say(f"note: {note}")
     epochs = int(config["teacher"]["schedule"]["epochs"])

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from wsl_sweep.errors import WslSweepError
 from wsl_sweep.image_listing import list_pictures
 from wsl_sweep.spec.catalogue import KNOWN_SHAPES, METHODS, MODELS, model_problem
-from wsl_sweep.user_code import search_in, told
+from wsl_sweep.user_code import is_import_name, search_in, told
 
 if TYPE_CHECKING:
     import torch
@@ -31,6 +31,19 @@ def import_folders(file: Path) -> list[str]:
     return list(dict.fromkeys([str(Path.cwd()), str(file.absolute().parent)]))
 
 
+class OwnShape(NamedTuple):
+    """Classes and channels of a user's own task, and where its examples come from."""
+
+    classes: int
+    channels: int
+    name: str
+    root: str | None
+
+
+Shape = tuple[int, int, int] | OwnShape
+"""Classes, channels and pixels of a side; or what a user's own task has in their place."""
+
+
 class LocalWorld:
     """Answers of this machine, each asked once. torch is imported only where something has to be tried.
 
@@ -44,8 +57,10 @@ class LocalWorld:
         self._methods: dict[str, tuple[str | None, bool, bool]] = {}
 
     def data_problem(self, dataset: Mapping[str, Any]) -> str | None:
-        """What is wrong with a folder of pictures, or None."""
-        root = dataset.get("dataset.root")
+        """What is wrong with a folder of pictures or a user's own task, or None."""
+        name, root = str(dataset.get("dataset.name")), dataset.get("dataset.root")
+        if is_import_name(name):
+            return self._task(name, root)[0]
         if dataset.get("dataset.name") != "image_folder" or root is None:
             return None
         try:
@@ -54,22 +69,31 @@ class LocalWorld:
             return str(error)
         return None
 
+    def own_metrics(self, dataset: Mapping[str, Any]) -> tuple[str, ...]:
+        """The metrics that a user's own task that is right adds: ``validation/f1``, …; none of any other data set."""
+        name = str(dataset.get("dataset.name"))
+        return self._task(name, dataset.get("dataset.root"))[1] if is_import_name(name) else ()
+
+    def _task(self, name: str, root: Any) -> tuple[str | None, tuple[str, ...]]:
+        return self._once(("task", name, root), lambda: _try_task(name, None if root is None else str(root)))
+
     def model_problem(self, name: str, dataset: Mapping[str, Any]) -> str | None:
-        """What is wrong with a model on pictures of a data set, or None; tried on two blank pictures."""
-        if name in MODELS:
+        """What is wrong with a model on a data set, or None; tried on two blank pictures, or on a user's examples."""
+        shape = _shape(dataset)
+        if name in MODELS and not isinstance(shape, OwnShape):
             return None
-        return self._once(("model", name, _shape(dataset)), lambda: _try_model(name, *_shape(dataset)))
+        return self._once(("model", name, shape), lambda: _try_model(name, shape))
 
     def features_problem(self, name: str, dataset: Mapping[str, Any]) -> str | None:
         """Why a model has no features, or None where it has."""
         if name in MODELS:
             return None
-        return self._once(("features", name, _shape(dataset)), lambda: _try_features(name, *_shape(dataset)))
+        return self._once(("features", name, _shape(dataset)), lambda: _try_features(name, _shape(dataset)))
 
     def checkpoint_problem(self, path: str, model: str, dataset: Mapping[str, Any]) -> str | None:
         """What is wrong with a teacher's weights file for a model that is right, or None."""
         shape = _shape(dataset)
-        return self._once(("checkpoint", path, model, shape), lambda: _try_checkpoint(path, model, *shape))
+        return self._once(("checkpoint", path, model, shape), lambda: _try_checkpoint(path, model, shape))
 
     def method_problem(self, name: str, flat: Mapping[str, Any]) -> str | None:
         """What is wrong with a user's own method, or None; tried on a small batch of the right widths."""
@@ -95,7 +119,7 @@ class LocalWorld:
         if model is None or model_problem(str(model)) is not None:
             return None
         shape = _shape(flat)
-        return self._once(("width", model, shape), lambda: _features_width(str(model), *shape))
+        return self._once(("width", model, shape), lambda: _features_width(str(model), shape))
 
     def _once(self, key: tuple[Any, ...], ask: Callable[[], _T]) -> _T:
         if key not in self._known:
@@ -104,8 +128,13 @@ class LocalWorld:
         return found
 
 
-def _shape(dataset: Mapping[str, Any]) -> tuple[int, int, int]:
+def _shape(dataset: Mapping[str, Any]) -> Shape:
     """Classes, channels and pixels of a data set, from its ``dataset.`` paths; a folder's pictures are read for it."""
+    name, place = str(dataset.get("dataset.name")), dataset.get("dataset.root")
+    if is_import_name(name):
+        from wsl_sweep.data import shape
+
+        return OwnShape(*shape(_section(name, place)), name, place)
     known = KNOWN_SHAPES.get(str(dataset.get("dataset.name")))
     if known is not None:
         return known
@@ -136,41 +165,72 @@ def _built(name: str, classes: int, channels: int) -> nn.Module:
     return build_with_seed(lambda: build(name, classes, channels), 0).eval()
 
 
-def _try_model(name: str, classes: int, channels: int, size: int) -> str | None:
-    import torch
+def _section(name: str, root: Any) -> dict[str, Any]:
+    return {"name": name} if root is None else {"name": name, "root": str(root)}
+
+
+def _try_task(name: str, root: str | None) -> tuple[str | None, tuple[str, ...]]:
+    """(what is wrong, the metrics that it adds)."""
+    from wsl_sweep.data.own_task import try_task
 
     try:
+        return None, try_task(name, root)
+    except WslSweepError as error:
+        return str(error), ()
+
+
+def _example(shape: Shape) -> tuple[Tensor, str]:
+    """Two inputs of a data set as a model gets them, and what to call them."""
+    import torch
+
+    from wsl_sweep.data import some_inputs
+
+    if not isinstance(shape, OwnShape):
+        _, channels, size = shape
+        return torch.zeros(2, channels, size, size), f"pictures of {channels}x{size}x{size}"
+    inputs = some_inputs(_section(shape.name, shape.root))
+    sides = "x".join(map(str, inputs.shape[1:])) or "one number"
+    return inputs, f"{shape.name}'s inputs of {sides} ({str(inputs.dtype).removeprefix('torch.')})"
+
+
+def _try_model(name: str, shape: Shape) -> str | None:
+    import torch
+
+    classes, channels = shape[:2]
+    inputs, what = _example(shape)
+    try:
         with torch.no_grad():
-            logits = _built(name, classes, channels)(torch.zeros(2, channels, size, size))
+            logits = _built(name, classes, channels)(inputs)
     except WslSweepError as error:
         return str(error)
     except (Exception, SystemExit) as error:
-        return f'"{name}" fails on pictures of {channels}x{size}x{size}: {told(error)}'
+        return f'"{name}" fails on {what}: {told(error)}'
     if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != (2, classes):
-        shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-        return f'"{name}" gives {shape} for two pictures of {classes} classes; it must give logits (2, {classes})'
+        given = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+        of = "inputs" if isinstance(shape, OwnShape) else "pictures"
+        return f'"{name}" gives {given} for two {of} of {classes} classes; it must give logits (2, {classes})'
     return None
 
 
-def _try_checkpoint(path: str, model: str, classes: int, channels: int, _: int) -> str | None:
+def _try_checkpoint(path: str, model: str, shape: Shape) -> str | None:
     from wsl_sweep.training.weights import entry_problems, file_shapes, shortened
 
     try:
         shapes = file_shapes(Path(path))
     except WslSweepError as error:
         return str(error)
-    problems = entry_problems(shapes, _built(model, classes, channels).state_dict(), model)
+    problems = entry_problems(shapes, _built(model, *shape[:2]).state_dict(), model)
     return f"{path} does not hold the weights of {model}: {shortened(problems, 3)}" if problems else None
 
 
-def _try_features(name: str, classes: int, channels: int, size: int) -> str | None:
+def _try_features(name: str, shape: Shape) -> str | None:
     import torch
 
     from wsl_sweep.models import with_features
 
     try:
         with torch.no_grad():
-            with_features(_built(name, classes, channels), torch.zeros(2, channels, size, size))
+            with_features(_built(name, *shape[:2]), _example(shape)[0])
     except WslSweepError as error:
         return str(error)
     except (Exception, SystemExit) as error:
@@ -178,14 +238,14 @@ def _try_features(name: str, classes: int, channels: int, size: int) -> str | No
     return None
 
 
-def _features_width(name: str, classes: int, channels: int, size: int) -> int | None:
+def _features_width(name: str, shape: Shape) -> int | None:
     import torch
 
     from wsl_sweep.models import with_features
 
     try:
         with torch.no_grad():
-            return int(with_features(_built(name, classes, channels), torch.zeros(2, channels, size, size))[1].shape[1])
+            return int(with_features(_built(name, *shape[:2]), _example(shape)[0])[1].shape[1])
     except (Exception, SystemExit):  # what is wrong is told where the model is asked about
         return None
 
