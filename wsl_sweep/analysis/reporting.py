@@ -190,7 +190,7 @@ def _costs(state: SweepState) -> Iterator[Named]:
     if teachers:
         computed, found = (sum(one[name] for one in teachers) for name in ("computed", "found"))
         share = f" ({found / (computed + found):.1%} of what trials asked for)" if computed + found else ""
-        yield Named("teacher forwards", f"{computed:,} pictures")
+        yield Named("teacher forwards", f"{computed:,} examples")
         yield Named("teacher forwards saved", f"{found:,}{share}: found in the logit bank")
     taken = len(trials) - len(here)
     if taken:
@@ -222,7 +222,7 @@ def _reproduction(spec: Spec, state: SweepState, plan: Mapping[str, Any]) -> Ite
     for key, name in {
         "code": "training code",
         "own": "your own code",
-        "data": "pictures and labels",
+        "data": "examples and labels",
         "teacher": "weights of teachers (SHA-256)",
         "device": "processor or card",
     }.items():

@@ -1,4 +1,4 @@
-"""Trained students of a sweep on disk: which one is meant, whether it was kept, and the pictures it was trained on."""
+"""Trained students of a sweep on disk: which one is meant, whether it was kept, and the data it was trained on."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from wsl_sweep.data import TaskData
 
 COMPARED = 8
-"""Validation pictures on which a student is compared with what it said before, and with what was made of it."""
+"""Validation examples on which a student is compared with what it said before, and with what was made of it."""
 
 DRIFT = 1e-2
 """How far its logits may lie from those at the end of its training, maybe on another device: a part of the largest."""
@@ -150,8 +150,8 @@ def data_of(one: TrialState) -> TaskData:
     where = dataset.get("root") or dataset["name"]
     if not available(dataset):
         raise WslSweepError(
-            f"the pictures of {where} are not on this machine: an export is compared on their validation part, and its "
-            "card says how they are normalised"
+            f"the data of {where} are not on this machine: an export is compared on their validation part, and its "
+            "card says how they are read"
         )
     if has_to_be_read(dataset):
         prepare_one(dataset)
@@ -159,8 +159,8 @@ def data_of(one: TrialState) -> TaskData:
     trained_on = (one.facts.get("fingerprint") or {}).get("data")
     if trained_on is not None and trained_on != data.digest:
         raise WslSweepError(
-            f"the pictures of {where} changed since trial {one.trial.trial_id} was trained on them, so that their "
-            "normalisation and classes cannot be told; put them back as they were"
+            f"the data of {where} changed since trial {one.trial.trial_id} was trained on them, so that what it reads "
+            "and its classes cannot be told; put them back as they were"
         )
     return data
 
@@ -189,7 +189,7 @@ def student_of(sweep: SweepOnDisk, one: TrialState, data: TaskData) -> tuple[nn.
         now = student(data.validation.views.plain(rows))
     if not torch.equal(ids, data.validation.ids) or not near(now, then[rows], DRIFT):
         raise DamagedStudentError(
-            f"{where / STUDENT} does not say of the validation pictures what it said when its training ended: the file "
+            f"{where / STUDENT} does not say of the validation examples what it said when its training ended: the file "
             "is damaged, or the code of its model is another by now"
         )
     return student, True
