@@ -24,12 +24,20 @@ TRIED = 8
 MEASURED = 256
 """Examples on which ``metrics`` are tried."""
 
+OTHER_SEED = 20_000_003
+"""Of the random states where a task is made a second time."""
+
 QUICKLY_MADE = 10.0
 """Seconds: a task that takes no longer is made a second time, to see that it holds the same."""
 
 
-def make_task(name: str, root: str | None) -> Task:
-    """The task ``package.module:YourTask``, its labels and rows as int64 tensors.
+def make_task(name: str, root: str | None, seed: int | None = None) -> Task:
+    """The task ``package.module:YourTask``, its labels and rows as int64 tensors; random states stay as they are.
+
+    Args:
+        name: its import name.
+        root: ``dataset.root``.
+        seed: of random states while it is made; None leaves them as they are.
 
     Raises WslSweepError: it is not found, cannot be made, or its attributes are not what ``Task`` says.
     """
@@ -37,7 +45,7 @@ def make_task(name: str, root: str | None) -> Task:
     if not (isinstance(make, type) and issubclass(make, Task)):
         raise WslSweepError(f'"{name}" is no subclass of wsl_sweep.data.Task')
     try:
-        task = _made(make, root)
+        task = _made(make, root, seed)
         for attribute, value in _in_order(task).items():
             setattr(task, attribute, value)
     except WslSweepError as error:
@@ -57,7 +65,7 @@ def try_task(name: str, root: str | None) -> tuple[str, ...]:
     quick = time.monotonic() - began < QUICKLY_MADE
     try:
         if type(task).take is not Task.take:
-            _try_take(task, make_task(name, root) if quick else None)
+            _try_take(task, make_task(name, root, OTHER_SEED) if quick else None)
         elif type(task).inputs is Task.inputs:
             raise WslSweepError("has no method take(rows, views), which gives what a model reads")
         own = _try_metrics(task)
@@ -67,9 +75,13 @@ def try_task(name: str, root: str | None) -> tuple[str, ...]:
     return (*(f"{part}/{metric}" for part in ("validation", "test") for metric in own), *groups)
 
 
-def _made(make: type[Task], root: str | None) -> Task:
+def _made(make: type[Task], root: str | None, seed: int | None) -> Task:
     states = torch.get_rng_state(), np.random.get_state(), random.getstate()
     try:
+        if seed is not None:
+            torch.manual_seed(seed)
+            np.random.seed(seed)
+            random.seed(seed)
         return make(**pick(arguments_for(make, ("root",)), {"root": root}))
     finally:  # whether a process has made its data yet must not show in what it draws afterwards
         torch.set_rng_state(states[0])

@@ -173,7 +173,8 @@ def _number(task: Task, name: object, value: object) -> float:
     if not isinstance(value, str | bytes):
         with contextlib.suppress(TypeError, ValueError, RuntimeError):
             return float(value)  # type: ignore[arg-type]
-    raise TrialError(f'metrics of {_name(task)}: "{name}" is {value!r:.80}, and must be a number')
+    shown = " ".join(repr(value).split())
+    raise TrialError(f'metrics of {_name(task)}: "{name}" is {shown:.80}, and must be a number')
 
 
 def _name(task: Task) -> str:
