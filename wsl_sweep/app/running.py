@@ -252,7 +252,7 @@ def _measure(spec: Spec, address: str | None, options: RunOptions, folders: Sequ
 
 
 def _check_surroundings(spec: Spec, plan: Mapping[str, Any]) -> None:
-    """A sweep goes on only with the pictures and the code that it began with: otherwise its table would mix two."""
+    """A sweep goes on only with the data and the code that it began with: otherwise its table would mix two."""
     before, now = plan.get("surroundings", {}), surroundings(spec)
     changed = [name for name, digest in now.items() if name in before and before[name] != digest]
     if changed:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wsl_sweep.app.options import local_device_kind
-from wsl_sweep.app.preparing import LIES_ON_DISK, prepare_one, prepare_text_models
+from wsl_sweep.app.preparing import has_to_be_read, prepare_one, prepare_text_models
 from wsl_sweep.app.world import LocalWorld
 from wsl_sweep.errors import WslSweepError
 from wsl_sweep.files import file_digest
@@ -69,7 +69,7 @@ def import_teacher(
 
     tensors = read_state_dict(file)
     there = available(dataset)
-    if there and dataset["name"] in LIES_ON_DISK:
+    if there and has_to_be_read(dataset):
         for note in prepare_one(dataset):
             say(f"note: {note}")
     data = load(dataset, workers=os.cpu_count() or 1) if there else None
@@ -128,9 +128,9 @@ def _of_file(file: Path) -> dict[str, Any]:
 
 def _validation_metrics(network: Any, data: Any) -> dict[str, float]:
     from wsl_sweep.training.loop import predict
-    from wsl_sweep.training.metrics import classification_metrics
+    from wsl_sweep.training.metrics import part_metrics
 
-    return classification_metrics(predict(network, data.validation), data.validation.labels, "validation")
+    return part_metrics(predict(network, data.validation), data.validation, "validation")
 
 
 def train_teacher_only(
@@ -158,7 +158,7 @@ def train_teacher_only(
         )
     from wsl_sweep.training import Job, TeacherStore, train_teacher
 
-    if config["dataset"]["name"] in LIES_ON_DISK:
+    if has_to_be_read(config["dataset"]):
         for note in prepare_one(config["dataset"]):
             say(f"note: {note}")
     prepare_text_models([{"dataset": config["dataset"], "teacher": config["teacher"]}])
