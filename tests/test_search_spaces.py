@@ -128,7 +128,7 @@ def _comparable(summary: dict[str, Any]) -> list[Any]:
 
 def test_pictures_are_measured_by_top_5_and_a_teacher_sees_each_crop_once(ran: tuple[Workplace, str]) -> None:
     summary = ran[0].summary("imagenet_alpha")
-    assert [row["variant"] for row in summary["confirmed"]] == ["ce", "kd", "alpha_1.5", "alpha_2.5", "alpha_3.5"]
+    assert [row["variant"] for row in summary["confirmed"]] == ["ce", "kd", "wsl", "wsl_1.5", "wsl_3.5"]
     for trial in summary["trials"]:
         assert {"test/accuracy", "test/top5_accuracy", "validation/top5_accuracy"} <= set(trial["metrics"])
     seen = [trial["teacher"] for trial in summary["trials"] if trial["teacher"]]

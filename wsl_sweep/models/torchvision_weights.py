@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import re
 import socket
@@ -15,6 +14,7 @@ from typing import Any
 from urllib.parse import urlparse
 
 from wsl_sweep.errors import WslSweepError
+from wsl_sweep.files import file_digest
 from wsl_sweep.spec.catalogue import did_you_mean
 from wsl_sweep.spec.pretrained import LIBRARY, is_pretrained
 
@@ -66,8 +66,7 @@ class Published:
         if wanted is None:
             return
         try:
-            with self.file.open("rb") as content:
-                found = hashlib.file_digest(content, "sha256").hexdigest()
+            found = file_digest(self.file)
         except OSError as error:
             raise WslSweepError(f"{self.file}: cannot be read ({error.strerror or error})") from error
         if not found.startswith(wanted.group(1)):
