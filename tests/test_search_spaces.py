@@ -14,6 +14,7 @@ import pytest
 
 from tests.conftest import REPO, Workplace
 from tests.data.glue import write_glue
+from tests.data.imagenet_folders import fill as write_pictures
 from tests.test_sweeps import check_against_mlflow, done
 
 pytestmark = pytest.mark.slow
@@ -23,7 +24,10 @@ SPACES = sorted(path.stem for path in (REPO / "search_spaces").glob("*.yaml"))
 GRID = "temperature"
 """Run twice."""
 
-ROOTS: dict[str, Callable[[Path], Path]] = {"mnli_wsl": lambda folder: write_glue(folder, 90, 18, 15)}
+ROOTS: dict[str, Callable[[Path], Path]] = {
+    "imagenet_alpha": lambda folder: write_pictures(folder, train=16, val=5),
+    "mnli_wsl": lambda folder: write_glue(folder, 90, 18, 15),
+}
 """File → what makes the data that it needs."""
 
 RUN_ALL = """
@@ -120,3 +124,13 @@ def _comparable(summary: dict[str, Any]) -> list[Any]:
         (t["trial_id"], {name: value for name, value in t["metrics"].items() if name != "train/seconds"})
         for t in trials
     ]
+
+
+def test_pictures_are_measured_by_top_5_and_a_teacher_sees_each_crop_once(ran: tuple[Workplace, str]) -> None:
+    summary = ran[0].summary("imagenet_alpha")
+    assert [row["variant"] for row in summary["confirmed"]] == ["ce", "kd", "alpha_1.5", "alpha_2.5", "alpha_3.5"]
+    for trial in summary["trials"]:
+        assert {"test/accuracy", "test/top5_accuracy", "validation/top5_accuracy"} <= set(trial["metrics"])
+    seen = [trial["teacher"] for trial in summary["trials"] if trial["teacher"]]
+    assert 0 < sum(one["computed"] for one in seen) <= 3 * 16 * 4  # four crops a picture, for eight students
+    assert sum(one["found"] for one in seen) > sum(one["computed"] for one in seen)

@@ -556,7 +556,7 @@ def report(
 
 @app.command()
 def paper(
-    number: Annotated[int, typer.Argument(metavar="TABLE", help="1, 2, 3, 5, 6, 7, 8, 9 or 10.", show_default=False)],
+    number: Annotated[int, typer.Argument(metavar="TABLE", help="1 to 11.", show_default=False)],
     name: Annotated[str, typer.Argument(help="A sweep.", show_default=False)],
     metric: Annotated[str, typer.Option(help="Whose values.")] = "test/accuracy",
     storage: Storage = None,

@@ -29,15 +29,15 @@ cifar100 resnet110 resnet32      WSL 74.12 authors
 cifar100 resnet110 resnet32      WSL 72.91 users
 cifar100 resnet32x4 resnet8x4    WSL 76.05 authors
 cifar100 resnet32x4 resnet8x4    WSL 75.07 users
-imagenet resnet34 resnet18       T   73.31 README
-imagenet resnet34 resnet18       S   69.75 README
-imagenet resnet34 resnet18       WSL 72.04 README
-imagenet resnet34 resnet18       WSL 71.54 mmrazor
-imagenet resnet34 resnet18       KD  71.81 mmrazor
-imagenet resnet34 resnet18       KD  71.37 torchdistill
-imagenet resnet50 mobilenet_v1   T   76.16 README
-imagenet resnet50 mobilenet_v1   S   68.87 README
-imagenet resnet50 mobilenet_v1   WSL 71.52 README
+imagenet torchvision:resnet34 torchvision:resnet18       T   73.31 README
+imagenet torchvision:resnet34 torchvision:resnet18       S   69.75 README
+imagenet torchvision:resnet34 torchvision:resnet18       WSL 72.04 README
+imagenet torchvision:resnet34 torchvision:resnet18       WSL 71.54 mmrazor
+imagenet torchvision:resnet34 torchvision:resnet18       KD  71.81 mmrazor
+imagenet torchvision:resnet34 torchvision:resnet18       KD  71.37 torchdistill
+imagenet torchvision:resnet50 mobilenetv1   T   76.16 README
+imagenet torchvision:resnet50 mobilenetv1   S   68.87 README
+imagenet torchvision:resnet50 mobilenetv1   WSL 71.52 README
 """
 
 
@@ -83,7 +83,10 @@ def test_a_figure_is_of_its_data_set_pair_and_method(method: str) -> None:
 
 def test_of_several_the_original_stands_first() -> None:
     assert [one.value for one in figures("cifar100", "resnet110", "resnet32", "WSL")] == [74.12, 72.91]
-    assert [one.value for one in figures("imagenet", "resnet34", "resnet18", "WSL")] == [72.04, 71.54]
+    assert [one.value for one in figures("imagenet", "torchvision:resnet34", "torchvision:resnet18", "WSL")] == [
+        72.04,
+        71.54,
+    ]
 
 
 def test_only_the_student_alone_is_found_without_a_teacher() -> None:

@@ -259,6 +259,12 @@ def _image_folder() -> Recipe:
     )
 
 
+IMAGENET_PAIRS: dict[tuple[str, str], float] = {
+    ("torchvision:resnet34", "torchvision:resnet18"): 0.5,
+    ("torchvision:resnet50", "mobilenetv1"): 2.0,
+}
+"""(teacher, student) of WSL's Tab. 4 → DKD's non-target weight for the pair."""
+
 _OVERHAUL = "Heo et al. (2019, Overhaul), which WSL follows"
 _TORCHVISION = "torchvision's pretrained weights, as WSL's released code"
 
@@ -270,7 +276,7 @@ def _imagenet(teacher: str, student: str, non_target_weight: float) -> Recipe:
     values = {
         "dataset": {"name": "imagenet", "size": 224, "flip": True, "views": "epoch", "validation_fraction": 0.02},
         "teacher": {
-            "model": f"torchvision:{teacher}",
+            "model": teacher,
             "checkpoint": "torchvision:IMAGENET1K_V1",
             "mode": "eval",
             "schedule": schedule,
@@ -301,9 +307,9 @@ def _imagenet(teacher: str, student: str, non_target_weight: float) -> Recipe:
         "schedule": _OVERHAUL,
         "schedule.epochs": f"{_OVERHAUL}; WSL's released code runs 101 and reports the best",
     }
-    name = f"imagenet/{teacher}-{student.removeprefix('torchvision:')}"
+    name = "-".join(model.removeprefix("torchvision:") for model in (teacher, student))
     description = "ImageNet, 100 epochs, the paper's settings: --set dataset.root=FOLDER"
-    return Recipe(name, description, flatten(values), sources)
+    return Recipe(f"imagenet/{name}", description, flatten(values), sources)
 
 
 def _small_imagenet() -> Recipe:
@@ -408,8 +414,7 @@ _ALL = (
     _stand_in("digits/convnet_48-convnet_6", "digits, a larger teacher and student", "convnet_48", "convnet_6"),
     _image_folder(),
     *(_cifar100(teacher, student, weight) for (teacher, student), weight in CIFAR100_PAIRS.items()),
-    _imagenet("resnet34", "torchvision:resnet18", 0.5),
-    _imagenet("resnet50", "mobilenetv1", 2.0),
+    *(_imagenet(teacher, student, weight) for (teacher, student), weight in IMAGENET_PAIRS.items()),
     _small_imagenet(),
     _mnli(),
     _mnli_stand_in(),

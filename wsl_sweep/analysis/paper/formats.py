@@ -19,8 +19,10 @@ Marked = tuple[str, tuple[str, ...]]
 
 def title(table: PaperTable) -> str:
     """What stands above the table."""
-    unit = ", %" if is_percent(table.metric) else ""
-    return f"WSL Table {table.number}. {table.title} ({table.sweep}, {table.metric}{unit})"
+    metrics = dict.fromkeys(cell.metric for line in table.lines for cell in line.cells)
+    told = [table.metric] if table.metric in metrics or not metrics else list(metrics)
+    unit = ", %" if is_percent(told[0]) else ""
+    return f"WSL Table {table.number}. {table.title} ({table.sweep}, {', '.join(told)}{unit})"
 
 
 def grid(table: PaperTable) -> tuple[list[Marked], list[tuple[str, list[list[Marked]]]]]:

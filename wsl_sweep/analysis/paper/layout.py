@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from wsl_sweep.analysis.paper.settings import Setting
 from wsl_sweep.analysis.published import Figure, figure
@@ -68,6 +68,7 @@ class Layout:
         needs: the same in words.
         file: of ``search_spaces/``, that makes such a sweep.
         notes: what to know of it.
+        datasets: of the paper's experiment, by ``dataset.name``.
     """
 
     number: int
@@ -78,11 +79,12 @@ class Layout:
     needs: str
     file: str
     notes: tuple[str, ...] = ()
+    datasets: tuple[str, ...] = ("cifar100",)
 
     @property
     def unverified(self) -> str:
-        """What is said of the cells for published figures. Of the paper's results only some of Table 3 are verified."""
-        if self.number == 3:
+        """What is said of the cells for published figures; of the paper's own some of Tables 3 and 4 are verified."""
+        if self.number in (3, 4):
             return ""
         return (
             f"nothing is verified of the paper's own Table {self.number}: a cell is empty unless another source has a "
@@ -111,6 +113,11 @@ def whole(weighting: str) -> Holds:
 def kept(regularization: float, other: float) -> Holds:
     """Both keep-probabilities."""
     return lambda setting: setting.keep == (regularization, other)
+
+
+def on(dataset: str) -> Holds:
+    """On the data set of a name."""
+    return lambda setting: setting.dataset == dataset
 
 
 def at(path: str, value: float) -> Holds:
@@ -161,6 +168,15 @@ def pairs(settings: Iterable[Setting], wanted: Iterable[tuple[str, str]] = ()) -
     return [
         Slot((f"{teacher} → {student}" + (f", {dataset}" if several else ""),), _of_pair(dataset, teacher, student))
         for dataset, teacher, student in found
+    ]
+
+
+def by_metric(columns: Iterable[Slot], metrics: Mapping[str, str | None]) -> list[Slot]:
+    """Each column several times, once for each metric (None: the table's) under what is added to its label."""
+    return [
+        replace(column, labels=(f"{column.labels[0]}{added}",), metric=metric)
+        for column in columns
+        for added, metric in metrics.items()
     ]
 
 

@@ -58,6 +58,20 @@ LAYOUTS: dict[int, Layout] = {
             notes=("the columns are the sweep's pairs; wsl-sweep recipes lists those of the literature",),
         ),
         Layout(
+            number=4,
+            title="ImageNet: pairs of teacher and student, top-1 and top-5",
+            heads=("method",),
+            plan=plans.table_4,
+            marks=lambda one: one.dataset == "imagenet" and _kd_or_wsl(one),
+            needs="plain or weighted soft labels (method kd, weighting.kind none or exp) on dataset imagenet",
+            file="imagenet_alpha.yaml",
+            notes=(
+                "dataset imagenet is any folder in ImageNet's layout; published figures are of its 1000 classes",
+                f"top-5 is {plans.TOP_5}",
+            ),
+            datasets=("imagenet",),
+        ),
+        Layout(
             number=5,
             title="Plain and weighted soft labels on subsets of the examples",
             heads=("soft labels on",),
@@ -114,10 +128,25 @@ LAYOUTS: dict[int, Layout] = {
             heads=("α",),
             plan=plans.table_10,
             marks=whole("exp"),
-            needs="weighted soft labels (weighting.kind exp) at α = 1, 2, 3, 4 or between 2 and 3",
+            needs="weighted soft labels (weighting.kind exp) at α = 1, 2, 3, 4 or between 2 and 3; on ImageNet any α",
             file="tab10_alpha.yaml",
-            notes=("(c), α on ImageNet, is not here yet; which α the paper tried between 2 and 3 is not known",),
+            notes=(
+                "(c), α on ImageNet, is made by search_spaces/imagenet_alpha.yaml; which α the paper tried there, and "
+                "between 2 and 3, is not known",
+            ),
+            datasets=("cifar100", "imagenet"),
+        ),
+        Layout(
+            number=11,
+            title="MultiNLI: plain and weighted soft labels, matched and mismatched dev set",
+            heads=("method",),
+            plan=plans.table_11,
+            marks=lambda one: one.dataset == "mnli" and _kd_or_wsl(one),
+            needs="plain or weighted soft labels (method kd, weighting.kind none or exp) on dataset mnli",
+            file="mnli_wsl.yaml",
+            notes=("matched and mismatched are " + " and ".join(map(str, plans.DEV_SETS.values())),),
+            datasets=("mnli",),
         ),
     )
 }
-"""By the number of the table. Tables 4 (ImageNet) and 11 (MultiNLI) are not here yet."""
+"""By the number of the table."""

@@ -17,8 +17,10 @@ from wsl_sweep.analysis.paper.layout import (
     Slot,
     at,
     both,
+    by_metric,
     distils,
     kept,
+    on,
     pairs,
     published,
     published_row,
@@ -27,8 +29,8 @@ from wsl_sweep.analysis.paper.layout import (
     values,
     whole,
 )
-from wsl_sweep.analysis.paper.settings import PAPER_ALPHA, Setting
-from wsl_sweep.analysis.published import AUTHORS, USERS
+from wsl_sweep.analysis.paper.settings import IMAGENET_ALPHA, PAPER_ALPHA, Setting
+from wsl_sweep.analysis.published import AUTHORS, MMRAZOR, OFFICIAL, TORCHDISTILL, USERS
 
 SAMPLES = "regularization_samples/fraction"
 """The metric of Table 1: regularization samples, as a fraction of the last epoch's examples."""
@@ -91,13 +93,15 @@ def table_2(settings: Sequence[Setting]) -> Plan:
     return Plan([Slot(("",)), published()], [Block("", rows)])
 
 
+_TEACHER = "no trials of the sweep; wsl-sweep teacher list knows them"
+
 VERIFIED = "verified for resnet56 → resnet20, resnet110 → resnet32 and resnet32x4 → resnet8x4 on CIFAR-100 only"
 
 
 def table_3(settings: Sequence[Setting]) -> Plan:
     """Methods × pairs, ours and published."""
     rows = [
-        Slot(("teacher",), lambda setting: False, note="no trials of the sweep; wsl-sweep teacher list knows them"),
+        Slot(("teacher",), lambda setting: False, note=_TEACHER),
         Slot(("student alone",), _alone),
         Slot((KD,), whole("none")),
         Slot(("RKD",), _relational("none", beside=False), optional=True),
@@ -109,6 +113,30 @@ def table_3(settings: Sequence[Setting]) -> Plan:
         published_row("WSL, run again by others", "WSL", USERS),
     ]
     return Plan(pairs(settings), [Block("", rows)])
+
+
+TOP_5 = "test/top5_accuracy"
+"""Of ImageNet: how often the label is among the five most likely classes."""
+
+PAPERS_OWN_ON_IMAGENET = "verified for the paper's two pairs, and of top-1 only"
+
+
+def table_4(settings: Sequence[Setting]) -> Plan:
+    """Methods × pairs on ImageNet, top-1 and top-5, ours and published."""
+    rows = [
+        Slot(("teacher",), lambda setting: False, note=_TEACHER),
+        Slot(("student alone",), _alone),
+        Slot((KD,), whole("none")),
+        Slot((WSL,), whole("exp")),
+        published_row("teacher, published", "T"),
+        published_row("student alone, published", "S"),
+        published_row("KD, run by others: mmrazor", "KD", MMRAZOR),
+        published_row("KD, run by others: torchdistill", "KD", TORCHDISTILL),
+        published_row("WSL, published", "WSL", OFFICIAL, own=True, note=PAPERS_OWN_ON_IMAGENET),
+        published_row("WSL, run again by others: mmrazor", "WSL", MMRAZOR),
+    ]
+    columns = pairs(setting for setting in settings if on("imagenet")(setting))
+    return Plan(by_metric(columns, {"": None, ", top-5": TOP_5}), [Block("", rows, on("imagenet"))])
 
 
 def table_5(settings: Sequence[Setting]) -> Plan:
@@ -204,11 +232,39 @@ def table_9(settings: Sequence[Setting]) -> Plan:
 
 
 def table_10(settings: Sequence[Setting]) -> Plan:
-    """α of WSL: (a) 1 to 4, (b) between 2 and 3."""
-    alphas = [setting.alpha for setting in settings if whole("exp")(setting)]
+    """α of WSL: (a) 1 to 4, (b) between 2 and 3, (c) on ImageNet; of ImageNet alone (c) alone."""
+    weighted = [setting for setting in settings if whole("exp")(setting)]
+    there = [setting.alpha for setting in weighted if on("imagenet")(setting)]
+    alphas = [setting.alpha for setting in weighted if not on("imagenet")(setting)]
     between = values([PAPER_ALPHA, *(alpha for alpha in alphas if alpha is not None and 2 < alpha < 3)])
+    elsewhere = both(whole("exp"), lambda setting: not on("imagenet")(setting))
+    parts: list[tuple[str, Sequence[float], Holds]] = []
+    if alphas or not there:
+        parts += [("(a) 1, 2, 3, 4", (1.0, 2.0, 3.0, 4.0), elsewhere), ("(b) between 2 and 3", between, elsewhere)]
+    if there:
+        parts.append(("(c) on ImageNet", values([IMAGENET_ALPHA, *there]), both(whole("exp"), on("imagenet"))))
     blocks = [
-        Block(title, [Slot((f"{alpha:g}",), at("distillation.alpha", alpha)) for alpha in steps], whole("exp"))
-        for title, steps in (("(a) 1, 2, 3, 4", (1.0, 2.0, 3.0, 4.0)), ("(b) between 2 and 3", between))
+        Block(title, [Slot((f"{alpha:g}",), at("distillation.alpha", alpha)) for alpha in steps], holds)
+        for title, steps, holds in parts
     ]
     return Plan([Slot((WSL,)), published()], blocks)
+
+
+DEV_SETS: dict[str, str | None] = {
+    ", matched": "test/accuracy_matched",
+    ", mismatched": "test/accuracy_mismatched",
+}
+"""Of MultiNLI: what is added to a pair's label → the metric."""
+
+
+def table_11(settings: Sequence[Setting]) -> Plan:
+    """Methods × pairs on MultiNLI, on the matched and on the mismatched dev set; nothing of it is verified."""
+    rows = [
+        Slot(("teacher",), lambda setting: False, note=_TEACHER),
+        Slot(("student alone",), _alone),
+        Slot((KD,), whole("none")),
+        Slot((WSL,), whole("exp")),
+        *(published_row(f"{label}, published", None, own=True) for label in ("teacher", "student alone", "KD", "WSL")),
+    ]
+    columns = pairs(setting for setting in settings if on("mnli")(setting))
+    return Plan(by_metric(columns, DEV_SETS), [Block("", rows, on("mnli"))])

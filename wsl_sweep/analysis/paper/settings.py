@@ -13,6 +13,9 @@ from wsl_sweep.analysis.records import SEED, SweepRecords
 PAPER_TEMPERATURE, PAPER_ALPHA = 4.0, 2.25
 """WSL §5.2, CIFAR-100; τ is RepDistiller's too."""
 
+IMAGENET_TEMPERATURE, IMAGENET_ALPHA = 2.0, 2.5
+"""WSL's on ImageNet."""
+
 RKD_WEIGHTS = (25.0, 50.0)
 """Of distances and angles in RepDistiller."""
 
@@ -124,6 +127,9 @@ class Setting:
             return "S"
         if not self.whole or self.smoothing not in (None, 0.0):
             return None
+        if self.dataset == "imagenet":
+            theirs = (self.temperature, self.alpha) == (IMAGENET_TEMPERATURE, IMAGENET_ALPHA)
+            return "WSL" if self.is_kd("exp") and theirs else None
         if self.method == "kd" and self.temperature == PAPER_TEMPERATURE:
             if self.weighting == "none":
                 return "KD"

@@ -23,9 +23,7 @@ def layout_of(number: int) -> Layout:
     """The layout of a table. Raises WslSweepError: there is none."""
     if number not in LAYOUTS:
         known = ", ".join(map(str, LAYOUTS))
-        raise WslSweepError(
-            f"table {number}: the tables are {known}; the paper's 4 (ImageNet) and 11 (MultiNLI) are not here yet"
-        )
+        raise WslSweepError(f"table {number}: the tables are {known}")
     return LAYOUTS[number]
 
 
@@ -35,7 +33,7 @@ def set_out(number: int, sweep: SweepRecords, metric: str = PUBLISHED_METRIC) ->
     A row is set out in several lines, where the sweep has several settings for one of its cells.
 
     Args:
-        number: of the table: 1, 2, 3, 5, 6, 7, 8, 9 or 10.
+        number: of the table, 1 to 11.
         sweep: whose final table.
         metric: of the cells; published figures stand beside ``test/accuracy`` only.
 
@@ -130,10 +128,12 @@ class _Filling:
 
     def _has_some(self, slot: Slot, column: Slot, found: Sequence[Setting]) -> bool:
         published = slot.published or column.published
-        return bool(found) if published is None else self._figure(published, found) is not None
+        return bool(found) if published is None else self._figure(published, found, column.metric) is not None
 
-    def _figure(self, published: Callable[[Setting], Figure | None], found: Sequence[Setting]) -> Figure | None:
-        if self._metric != PUBLISHED_METRIC:
+    def _figure(
+        self, published: Callable[[Setting], Figure | None], found: Sequence[Setting], metric: str | None
+    ) -> Figure | None:
+        if (metric or self._metric) != PUBLISHED_METRIC:
             return None
         return next((figure for figure in map(published, found) if figure is not None), None)
 
@@ -141,7 +141,7 @@ class _Filling:
         metric = column.metric or self._metric
         published = slot.published or column.published
         if published is not None:
-            figure = self._figure(published, found)
+            figure = self._figure(published, found, column.metric)
             if figure is None:
                 return Cell(metric, published=True)
             self.figures[figure] = None
@@ -205,7 +205,8 @@ def _notes(layout: Layout, sweep: SweepRecords, filling: _Filling, metric: str) 
     if metric != PUBLISHED_METRIC:
         yield f"published figures are {PUBLISHED_METRIC}, so that none is beside {metric}"
     covered = {(figure.dataset, figure.student) for figure in filling.figures}
-    differ = differences([one for one in filling.used if (one.dataset, one.student) not in covered])
+    uncovered = [one for one in filling.used if (one.dataset, one.student) not in covered]
+    differ = differences(uncovered, layout.datasets)
     if differ:
         yield f"not the published experiment: {'; '.join(differ)}"
     yield from layout.notes
