@@ -385,7 +385,7 @@ def test_the_same_trials_are_taken_over_even_if_the_driver_dies_at_the_end(
     with driving(copied, "run", "file.yaml", "--name", "second") as process:
         until(process, lambda: second.state.status == "finished")
         kill(process)
-    (second.folder / "summary.json").unlink(missing_ok=True)  # a fast driver may have got there before the signal
+    (second.folder / "summary.json").delete()  # a fast driver may have got there before the signal
     copied.run("resume", "second", timeout=SECONDS)
     check_same(undisturbed, copied, "second")
     assert second.logs().count("taken over from the sweep whole") == 4

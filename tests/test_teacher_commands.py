@@ -145,7 +145,7 @@ def test_the_logits_of_an_imported_teacher_are_the_published_ones_bit_for_bit(ow
     model = published(own_place / "ckpt.pth")
     answer = wsl("teacher", "import", "ckpt.pth", "--model", "convnet_4", "--recipe", "digits", "--json")
     card = answer.json
-    assert "measuring it on the 434 pictures" in answer.err
+    assert "measuring it on the 434 examples" in answer.err
     assert TeacherStore().card(card["teacher_id"]) is not None
     assert card["weights"] == str(TeacherStore().weights(card["teacher_id"]))
     data = load(DATASET)

@@ -56,6 +56,10 @@ Address = Annotated[
 AsBegun = Annotated[bool, typer.Option("--as-begun", help="Go on as it began, although its file has changed.")]
 Insecure = Annotated[bool, typer.Option("--insecure", help="Join a cluster that has no token.")]
 Bank = Annotated[bool, typer.Option("--bank/--no-bank", help="Keep what teachers say of each view, or compute it.")]
+Processes = Annotated[
+    int,
+    typer.Option(help="That share every batch, each with its own threads and, where there is one, GPU.", min=1),
+]
 FromMlflow = Annotated[
     str | None, typer.Option("--from-mlflow", metavar="URI", help="Read a tracking server in place of a storage.")
 ]
@@ -242,7 +246,8 @@ def train(
         int | None,
         typer.Option(min=0, max=2**63 - 1, help="The student's seed.  [default: the recipe's]", show_default=False),
     ] = None,
-    threads: Annotated[int, typer.Option(help="Torch's threads.", min=1)] = 1,
+    threads: Annotated[int, typer.Option(help="Torch's threads, of each process.", min=1)] = 1,
+    processes: Processes = 1,
     bank: Bank = True,
     as_json: AsJson = False,
 ) -> None:
@@ -253,7 +258,7 @@ def train(
     from wsl_sweep.app import train_once
 
     with _only_json(as_json):
-        result = train_once(recipe, tuple(sets or ()), seed, threads, None if as_json else Console(), bank)
+        result = train_once(recipe, tuple(sets or ()), seed, threads, None if as_json else Console(), bank, processes)
     if as_json:
         print(json.dumps(result, indent=2))
         return
@@ -340,6 +345,7 @@ def teacher_train(
     sets: Sets = None,
     part: Annotated[str, typer.Option(help="train, or train+validation.")] = "train",
     threads: Annotated[int, typer.Option(help="Torch's threads; part of what the teacher is.", min=1)] = 1,
+    processes: Processes = 1,
     as_json: AsJson = False,
 ) -> None:
     """Train the teacher of a recipe beforehand; sweeps find it by what it is.
@@ -350,7 +356,7 @@ def teacher_train(
     from wsl_sweep.show import show_teacher_card
 
     with _only_json(as_json):
-        card = train_teacher_only(recipe, tuple(sets or ()), part, threads, _say_on_stderr)
+        card = train_teacher_only(recipe, tuple(sets or ()), part, threads, _say_on_stderr, processes)
     if as_json:
         print(json.dumps(card, indent=2))
         return

@@ -26,6 +26,10 @@ class DivergedError(TrialError):
     """A loss or a weight became NaN or infinite."""
 
 
+class ProcessLostError(TrialError):
+    """Another process of the trial died: the trial can go on from its last checkpoint."""
+
+
 class DamagedStudentError(WslSweepError):
     """A student that was saved is not there any more, or cannot be read."""
 

@@ -159,7 +159,7 @@ def _list(base: Path) -> Listing:
     tests = tests[:1]
     classes = sorted({name for folder in pool for name in _folders(folder)})
     if not classes:
-        loose = sum(_is_picture(entry.name) for entry in os.scandir(pool[0]))
+        loose = sum(is_picture(entry.name) for entry in os.scandir(pool[0]))
         hint = f" (but {loose} pictures that belong to no class)" if loose else ""
         raise WslSweepError(f"{pool[0]}: has no folders, one for each class{hint}")
     _check_classes(pool[0], _folders(pool[0]))
@@ -196,7 +196,7 @@ def _check_classes(folder: Path, names: list[str]) -> None:
     inner = [_folders(folder / name) for name in names]
     if len(names) < 2 or not inner[0] or any(one != inner[0] for one in inner):
         return
-    if any(_is_picture(entry.name) for name in names for entry in os.scandir(folder / name)):
+    if any(is_picture(entry.name) for name in names for entry in os.scandir(folder / name)):
         return
     raise WslSweepError(
         f"{folder}: {', '.join(names)} hold the same folders, {', '.join(inner[0][:5])}: if these are the classes, "
@@ -221,9 +221,10 @@ def _walk(folder: Path) -> Iterator[Path]:
         inner[:] = [name for name in inner if real[name] not in seen]
         seen.update(real.values())
         for name in sorted(names):
-            if _is_picture(name) and (Path(place) / name).is_file():
+            if is_picture(name) and (Path(place) / name).is_file():
                 yield Path(place) / name
 
 
-def _is_picture(name: str) -> bool:
+def is_picture(name: str) -> bool:
+    """Whether a file is a picture, told from its name; hidden ones are none."""
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES

@@ -150,6 +150,8 @@ def show_plan(seen: Outlook) -> None:
     there = sum(seen.teachers_there.values())
     table.add_row("teachers", str(len(seen.teachers_there)), str(there))
     console.print(table)
+    if seen.spec.processes > 1:
+        console.print(f"each trial takes {seen.spec.processes} processes of {seen.spec.resources.cpu:g} CPUs")
     if seen.plan.open_teachers:
         console.print("a teacher's setting is swept over a range: trials will train further teachers")
     if seen.done is not None:

@@ -37,7 +37,8 @@ def task_of(folder: Path, trial: Trial, kind: str = "train") -> dict[str, Any]:
     task = {"kind": kind, "key": "k", "attempt": 1, "trials": [trial.to_json()], "storage": str(folder)}
     task |= {"sweep_uuid": "u", "elsewhere": [], "scheduled": False, "teachers": None}
     task |= {"checkpoints": {"epochs": 1, "minutes": None, "keep_all": False}}
-    return {**task, "bank": {}, "gpu": 0.0, "metrics": ["validation/accuracy"], "report_seconds": 0.0, "rungs": []}
+    task |= {"bank": {}, "gpu": 0.0, "workers": 0}
+    return {**task, "metrics": ["validation/accuracy"], "report_seconds": 0.0, "rungs": []}
 
 
 def do(

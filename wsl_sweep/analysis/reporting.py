@@ -227,7 +227,8 @@ def _reproduction(spec: Spec, state: SweepState, plan: Mapping[str, Any]) -> Ite
         found = list(dict.fromkeys(str(one[key]) for one in prints if one.get(key)))
         if found:
             yield Named(name, _some(found))
-    teachers = [teacher_identity(one.trial.config, one.trial.part, one.trial.threads) for one in state.trials.values()]
+    trials = [one.trial for one in state.trials.values()]
+    teachers = [teacher_identity(one.config, one.part, one.threads, one.processes) for one in trials]
     ids = list(dict.fromkeys(named[0] for named in teachers if named is not None))
     if ids:
         yield Named("teachers", _some(ids))

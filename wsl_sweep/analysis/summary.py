@@ -69,6 +69,7 @@ def _trial(state: TrialState, run_id: str | None) -> dict[str, Any]:
         "overrides": dict(trial.overrides),
         "config": dict(trial.config),
         "part": trial.part,
+        "processes": trial.processes,
         "status": state.status,
         "epochs": state.epochs,
         "metrics": dict(state.metrics),
@@ -89,7 +90,7 @@ def _teacher_id(trial: Trial) -> str | None:
     """
     if trial.teacher_id is not None:
         return trial.teacher_id
-    named = teacher_identity(trial.config, trial.part, trial.threads)
+    named = teacher_identity(trial.config, trial.part, trial.threads, trial.processes)
     return named[0] if named is not None else None
 
 

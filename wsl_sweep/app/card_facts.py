@@ -151,7 +151,10 @@ class Card:
     @property
     def title(self) -> str:
         """In a line."""
-        how = f"distilled from {self.teacher.model}" if self.teacher else "trained without a teacher"
+        how = "trained without a teacher"
+        if self.teacher is not None:
+            distilled = self.trial["config"]["distillation"]["method"] != "none"
+            how = f"{'distilled' if distilled else 'begun'} from {self.teacher.model}"
         return f"{self.model} on {self.dataset['name']}, {how}"
 
 
@@ -186,7 +189,7 @@ def _short(values: Sequence[float]) -> tuple[float, ...]:
 def teacher_of(one: TrialState, folder: Place) -> Teacher | None:
     """Whom a student of the sweep in ``folder`` learned from; told only of the very weights that it learned from."""
     trial = one.trial
-    named = teacher_identity(trial.config, trial.part, trial.threads)
+    named = teacher_identity(trial.config, trial.part, trial.threads, trial.processes)
     if named is None:
         return None
     config = trial.config["teacher"]

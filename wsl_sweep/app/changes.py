@@ -20,8 +20,8 @@ ABSENT = "(not there)"
 FREE = ("budget.", "tracking.", "resources.", "bank.use", "bank.limit_gb", "bank.features", "keep", "description")
 """What changes no trial, and nothing that is said of one."""
 
-BOUND = ("resources.cpu",)
-"""Of what is free otherwise: a trial's threads are part of what it is."""
+BOUND = ("resources.cpu", "resources.processes")
+"""Of what is free otherwise: a trial's threads and processes are part of what it is."""
 
 MORE = ("search.trials", "confirm.top", "confirm.seeds")
 NEW_ONES = ("arms.", "variants.", "baselines.")
@@ -102,6 +102,7 @@ def _facts(spec: Spec) -> dict[str, Any]:
         section = getattr(spec, name)
         values = section.model_dump() if section is not None else {}
         facts |= {f"{name}.{key}": value for key, value in values.items() if key not in ("arms", "baselines")}
+    facts["resources.processes"] = spec.processes
     if spec.search is not None:
         facts["search.trials"] = {arm: search_trials(spec, overrides) for arm, overrides in spec.arms.items()}
     facts["seeds"] = list(spec.seeds)

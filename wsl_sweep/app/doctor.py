@@ -122,7 +122,7 @@ class _Subject:
     def _datasets(self) -> list[dict[str, Any]]:
         found: dict[str, dict[str, Any]] = {}
         for config in configurations(self.spec) if self.spec else ():
-            dataset = {key: config["dataset"].get(key) for key in ("name", "root")}
+            dataset = {key: config["dataset"].get(key) for key in ("name", "root", "vocabulary")}
             found[repr(dataset)] = dataset
         return list(found.values())
 
@@ -268,10 +268,11 @@ def _named(nodes: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
 
 
 def _working(nodes: Mapping[str, Mapping[str, Any]], spec: Spec | None, address: str) -> set[str]:
-    """The nodes on which a trial fits; where none does, those that have CPUs at all."""
+    """The nodes on which a process of a trial fits; where none does, those that have CPUs at all."""
     cpu, gpu, kind = 1e-6, 0.0, None
     if spec is not None:
-        cpu, gpu, kind = spec.resources.cpu, settle_resources(spec, address)[0], spec.resources.accelerator
+        cpu, kind = spec.resources.cpu, spec.resources.accelerator
+        gpu = settle_resources(spec, address)[0] / spec.processes
 
     def fits(has: Mapping[str, float], cpu: float, gpu: float, kind: str | None) -> bool:
         enough = has.get("CPU", 0.0) >= cpu and has.get("GPU", 0.0) >= gpu
@@ -429,7 +430,8 @@ def _data_check(name: str, answer: Answer, own: Answer) -> Check:
     if answer.get("download"):
         return Check(name, what, "warning", f"{found}; it will be downloaded", "bring it there if the node is offline")
     if own.get("content") != answer.get("content") and "content" in own:
-        return Check(name, what, "problem", f"{found}: not the driver's pictures", "copy the driver's folder there")
+        kind = "sentences" if answer["name"] == "mnli" else "pictures"
+        return Check(name, what, "problem", f"{found}: not the driver's {kind}", "copy the driver's folder there")
     return Check(name, what, "ok", found)
 
 
@@ -616,7 +618,7 @@ def _room_checks(spec: Spec, address: str) -> list[Check]:
 
     gpu, _ = settle_resources(spec, address)
     try:
-        slots = room(spec.resources.cpu, gpu, spec.resources.accelerator, address)
+        slots = room(spec.resources.cpu, gpu, spec.resources.accelerator, address, spec.processes)
     except WslSweepError as error:
         return [Check(CLUSTER, "room", "problem", str(error), "change resources in the file, or add nodes")]
     checks = [Check(CLUSTER, "room", "ok", f"{slots} trial{'s' if slots != 1 else ''} at once")]
@@ -629,7 +631,7 @@ def _room_checks(spec: Spec, address: str) -> list[Check]:
 
 def _room_here(spec: Spec, cards: int) -> Check:
     gpu, _ = settle_resources(spec, None)
-    cpu, has = spec.resources.cpu, os.cpu_count() or 1
+    cpu, has = spec.resources.cpu * spec.processes, os.cpu_count() or 1
     if cpu > has or gpu > cards:
         found = f"a trial asks for {cpu:g} CPUs and {gpu:g} GPUs, and there are {has} CPUs and {cards} GPUs"
         return Check(MACHINE, "room", "problem", found, "change resources in the file")

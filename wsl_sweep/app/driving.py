@@ -177,13 +177,14 @@ class _Driver:
         self.interrupt.install()
         if self.address is not None:
             self._examine(self.address, display)
-        slots = room(resources.cpu, self.gpu, resources.accelerator, self.address)
+        processes = self.spec.processes
+        slots = room(resources.cpu, self.gpu, resources.accelerator, self.address, processes)
         if self.gpu > 0:
             self.conductor.settle_accelerator(card_kinds())
         settled = self.conductor.state.accelerator
         if settled is not None:
             try:
-                room(resources.cpu, self.gpu, settled, self.address)
+                room(resources.cpu, self.gpu, settled, self.address, processes)
             except WslSweepError as error:
                 raise WslSweepError(
                     f"paired seeds of this sweep run on {settled} alone, as it was settled when it began, and no node "

@@ -67,8 +67,8 @@ def soft_labels(
     sweep = read_sweep(name, storage)
     one = choose_trial(sweep, trial if trial is not None else _best_distilled(sweep))
     known = one.trial
-    job = Job(dict(known.config), cast("Part", known.part), known.threads)
-    if job.teacher() is None:
+    job = Job(dict(known.config), cast("Part", known.part), known.threads, processes=known.processes)
+    if job.teacher() is None or job.config["distillation"]["method"] == "none":
         raise WslSweepError(f"{known.trial_id} has no teacher; name a trial of a distillation")
     data = data_of(one)
     examples = data.train if part == "train" else data.validation

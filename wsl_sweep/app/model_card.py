@@ -98,6 +98,9 @@ def _input(card: Card) -> Iterator[str]:
 def _as_they_come(card: Card) -> str:
     seen = card.pictures
     what = f"{'grey' if seen.channels == 1 else 'colour (RGB)'}, {seen.height}x{seen.width} pixels"
+    if card.dataset["name"] == "imagenet":
+        short = round(seen.height * 256 / 224)
+        return f"{what}: the shorter side resized to {short} (bilinear, antialiased), the middle cut out"
     if card.dataset["name"] != "image_folder":
         return f"{what}, as the data set has them"
     return f"{what}: turned as the camera was held, the largest square in the middle, resized (bilinear, antialiased)"
@@ -166,6 +169,8 @@ def _training(card: Card) -> Iterator[str]:
     if card.trial["part"] != "train":
         part = "its training and validation parts together"
     threads = f"{card.threads} thread{'s' if card.threads > 1 else ''}"
+    if card.trial.get("processes", 1) > 1:
+        threads = f"{card.trial['processes']} processes of {threads}"
     yield f"- Data: {_code(data['name'])}, {part}: {card.pictures.train:,} pictures. {_augmentation(card)}"
     yield f"- Teacher: {_of_teacher(card.teacher)}"
     yield f"- {card.trial['epochs']} epochs, seed {card.trial['seed']}, {threads}."
@@ -177,6 +182,9 @@ def _training(card: Card) -> Iterator[str]:
 def _augmentation(card: Card) -> str:
     data, views = card.dataset, card.pictures.views
     noise = f" {100 * data['label_noise']:g} % of their labels are wrong on purpose." if data["label_noise"] else ""
+    if data["name"] == "imagenet":
+        flips = ", half of them mirrored" if data["flip"] else ""
+        return f"Each was seen in {views or 'ever new'} random resized crops{flips}.{noise}"
     if views == 1:
         return f"Each was seen as it is.{noise}"
     mirrored = ", mirrored or not" if data["flip"] else ""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from wsl_sweep.errors import WslSweepError
 from wsl_sweep.spec.spec import Spec
 from wsl_sweep.storage import Place, place
 
@@ -74,8 +75,18 @@ def local_device_kind() -> str:
 
 
 def settle_resources(spec: Spec, address: str | None) -> tuple[float, str]:
-    """GPUs of a trial and the kind of device it computes on: one GPU where this machine has one, unless said."""
+    """GPUs of a trial and the kind of device it computes on.
+
+    Where this machine has a GPU and nothing is said, one for each of the trial's processes.
+
+    Raises WslSweepError: something asks for ``student.batchnorm: sync``, and there is no GPU for it.
+    """
     gpu = spec.resources.gpu
     if gpu is None:
-        gpu = 1.0 if address is None and local_device_kind() == "cuda" else 0.0
+        gpu = float(spec.processes) if address is None and local_device_kind() == "cuda" else 0.0
+    if gpu == 0 and "sync" in spec.values_of("student.batchnorm"):
+        raise WslSweepError(
+            "student.batchnorm: sync needs a GPU for each process, and trials have none here: set resources.gpu where "
+            "there are some; on CPUs batch normalisation is by process"
+        )
     return gpu, "cuda" if gpu > 0 else "cpu"

@@ -46,8 +46,8 @@ def _spreads_file() -> Path:
     return cache_folder() / "spreads.json"
 
 
-def _time_key(config: Mapping[str, Any], threads: int) -> str:
-    """Trials that take equally long an epoch: same data, models, method, batch, precision and threads."""
+def _time_key(config: Mapping[str, Any], threads: int, processes: int = 1) -> str:
+    """Trials that take equally long an epoch: same data, models, method, batch, precision, threads and processes."""
     parts = {
         "dataset": data_identity(config["dataset"]),
         "student": config["student"]["model"],
@@ -56,6 +56,7 @@ def _time_key(config: Mapping[str, Any], threads: int) -> str:
         "batch": config["schedule"]["batch_size"],
         "precision": config["precision"],
         "threads": threads,
+        **({"processes": processes} if processes > 1 else {}),
     }
     return short_hash(parts)
 
@@ -74,14 +75,18 @@ def _known_numbers(file: Path) -> dict[str, float]:
     return {key: float(value) for key, value in known if isinstance(value, int | float)}
 
 
-def remember_times(summary: Mapping[str, Any], threads: int) -> None:
-    """Keeps the median seconds an epoch of each kind of trial of this sweep, whose trials had ``threads`` threads."""
+def remember_times(summary: Mapping[str, Any], threads: int, processes: int = 1) -> None:
+    """Keeps the median seconds an epoch of each kind of trial of this sweep.
+
+    Its trials had ``processes`` processes of ``threads`` threads.
+    """
     from wsl_sweep.files import write_json
 
     measured: dict[str, list[float]] = {}
     for trial in summary["trials"]:
         if trial["seconds"] and trial["status"] == "finished" and trial["epochs"]:
-            measured.setdefault(_time_key(trial["config"], threads), []).append(trial["seconds"] / trial["epochs"])
+            key = _time_key(trial["config"], threads, processes)
+            measured.setdefault(key, []).append(trial["seconds"] / trial["epochs"])
     write_json(_times_file(), known_times() | {key: statistics.median(times) for key, times in measured.items()})
 
 
@@ -158,13 +163,13 @@ def outlook(path: Path, command_line: CommandLine = CommandLine(), options: RunO
         state = fold(Ledger(folder / "ledger").events())
         if state.status != "finished":
             done = sum(trial.settled for trial in state.trials.values())
-    slots = max(1, int((os.cpu_count() or 1) / spec.resources.cpu)) if gpu == 0 else 1
+    slots = max(1, int((os.cpu_count() or 1) / (spec.resources.cpu * spec.processes))) if gpu == 0 else 1
     slots = min(slots, spec.resources.concurrent or slots)
     shows = smallest_shown(spec)
     times, seconds = known_times(), 0.0
     for stage, count in plan.stages.items():
         example = plan.examples.get(stage)
-        each = times.get(_time_key(example.config, example.threads)) if example else None
+        each = times.get(_time_key(example.config, example.threads, example.processes)) if example else None
         if each is None or example is None:
             return Outlook(spec, plan, there, done, None, slots, about_bank, reuse, shows)
         seconds += each * example.epochs * count / slots

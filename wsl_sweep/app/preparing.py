@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from wsl_sweep.image_listing import list_pictures
-from wsl_sweep.spec.catalogue import is_library_model
-from wsl_sweep.spec.identity import data_identity
+from wsl_sweep.errors import WslSweepError
+from wsl_sweep.model_folders import is_hub_name, weights_content
+from wsl_sweep.pair_files import pair_files, vocabulary_content
+from wsl_sweep.spec.catalogue import is_library_model, is_text_model
+from wsl_sweep.spec.identity import FOLDERS, canonical_json, content_of_folder, data_identity
 from wsl_sweep.spec.spec import Spec
 from wsl_sweep.spec.world import ASKED, assignments
 from wsl_sweep.user_code import is_import_name, source_digest
 
-LIES_ON_DISK = ("cifar10", "cifar100", "image_folder")
+LIES_ON_DISK = ("cifar10", "cifar100", "image_folder", "imagenet", "mnli")
 
 
 def configurations(spec: Spec) -> Iterator[dict[str, Any]]:
@@ -35,15 +37,43 @@ def prepare_data(spec: Spec) -> list[str]:
     for config in configurations(spec):
         dataset = config["dataset"]
         if dataset["name"] in LIES_ON_DISK:
-            wanted.setdefault(repr([dataset.get(key) for key in ("name", "root", "size")]), dataset)
+            keys = ("name", "root", "size", "damaged", "max_length", "vocabulary")
+            wanted.setdefault(repr([dataset.get(key) for key in keys]), dataset)
     notes: list[str] = []
     for dataset in wanted.values():
         notes += prepare_one(dataset, need_test=True)
-    if wanted:
+    if prepare_text_models(configurations(spec)) or wanted:
         from wsl_sweep.data import forget
 
         forget()  # the driver trains nothing
     return list(dict.fromkeys(notes))
+
+
+def prepare_text_models(configs: Iterable[Mapping[str, Any]]) -> bool:
+    """Downloads what text models begin from, and checks that it fits their data; whether there are any such models.
+
+    Raises WslSweepError: weights are absent, cannot be had or are of other shapes, or a vocabulary is too large.
+    """
+    checked: set[str] = set()
+    for config in configs:
+        for name in ("student", "teacher"):
+            section: Mapping[str, Any] = config.get(name, {})
+            model, init = str(section.get("model", "")), str(section.get("init", "random"))
+            asked = canonical_json([model, init, config["dataset"]])
+            if asked in checked or not is_text_model(model):
+                continue
+            checked.add(asked)
+            from wsl_sweep.data import available, shape
+            from wsl_sweep.training.beginning import check_beginning
+
+            if not available(config["dataset"]):  # told where they are loaded
+                continue
+            try:
+                check_beginning(model, init, *shape(config["dataset"]))
+            except WslSweepError as error:
+                path = "init" if init not in ("random", "teacher") else "model"
+                raise WslSweepError(f"{name}.{path}: {error}") from error
+    return bool(checked)
 
 
 def prepare_one(dataset: Mapping[str, Any], *, need_test: bool = False, split: bool = True) -> tuple[str, ...]:
@@ -56,12 +86,13 @@ def prepare_one(dataset: Mapping[str, Any], *, need_test: bool = False, split: b
     """
     from wsl_sweep.data import prepare
 
-    with _decoding(Path(str(dataset.get("root") or dataset["name"])).name) as progress:
+    what = "sentences" if dataset["name"] == "mnli" else "pictures"
+    with _decoding(what, Path(str(dataset.get("root") or dataset["name"])).name) as progress:
         return prepare(dataset, progress, need_test=need_test, split=split)
 
 
 @contextlib.contextmanager
-def _decoding(name: str) -> Iterator[Callable[[int, int], None]]:
+def _decoding(what: str, name: str) -> Iterator[Callable[[int, int], None]]:
     """Progress on standard error, shown once there is some."""
     columns = (
         TextColumn("{task.description}"),
@@ -71,7 +102,7 @@ def _decoding(name: str) -> Iterator[Callable[[int, int], None]]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(f"reading the pictures of {name}", total=None, visible=False)
+        task = progress.add_task(f"reading the {what} of {name}", total=None, visible=False)
 
         def show(done: int, of: int) -> None:
             progress.update(task, completed=done, total=of, visible=True)
@@ -80,15 +111,31 @@ def _decoding(name: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def surroundings(spec: Spec) -> dict[str, str | None]:
-    """What a sweep's results rest on beside its file: the pictures in folders, users' own code; name → hash."""
+    """What a sweep's results rest on beside its file: pictures, sentences, users' own code; name → hash."""
     found: dict[str, str | None] = {}
     for config in configurations(spec):
         dataset = config["dataset"]
-        if dataset["name"] == "image_folder":
-            found[f"the pictures in {dataset['root']}"] = list_pictures(dataset["root"]).content()
+        if dataset["name"] in FOLDERS:
+            found[f"the pictures in {dataset['root']}"] = content_of_folder(dataset)
+        if dataset["name"] == "mnli":
+            found |= _sentences(dataset)
+        for section in (config["student"], config.get("teacher", {})):
+            init = str(section.get("init", "teacher"))
+            if init != "teacher" and not is_hub_name(init):
+                found[f"the weights in {init}"] = weights_content(init)
         for name in (config["student"]["model"], config.get("teacher", {}).get("model"), _method(config)):
             if name is not None and is_import_name(name) and not is_library_model(name):
                 found[f"the code of {name}"] = source_digest(name)
+    return found
+
+
+def _sentences(dataset: Mapping[str, Any]) -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    if dataset.get("root"):
+        found[f"the sentences in {dataset['root']}"] = pair_files(str(dataset["root"])).content()
+    vocabulary = str(dataset["vocabulary"])
+    if vocabulary_content(vocabulary) != vocabulary:
+        found[f"the vocabulary {vocabulary}"] = vocabulary_content(vocabulary)
     return found
 
 

@@ -82,7 +82,7 @@ def finish(
         with contextlib.suppress(StorageError):
             _tidy(spec, folder, summary, best, state)
         with contextlib.suppress(OSError, StorageError):  # the cache's disk may be full
-            remember_times(summary, spec.threads)
+            remember_times(summary, spec.threads, spec.processes)
             remember_spread(spec, compared)
     with contextlib.suppress(OSError, StorageError):
         _export_studies(spec, state, folder)
@@ -147,7 +147,7 @@ def best_student(summary: Mapping[str, Any], *, distilled: bool = False) -> dict
 
     Args:
         summary: as in ``summary.json``.
-        distilled: whether only trials with a teacher count.
+        distilled: whether only trials that learned from a teacher count.
     """
     metric = summary["metric"] if isinstance(summary["metric"], str) else summary["metric"][0]
     mode = summary["mode"] if isinstance(summary["mode"], str) else summary["mode"][0]
@@ -160,7 +160,7 @@ def best_student(summary: Mapping[str, Any], *, distilled: bool = False) -> dict
         for trial in summary["trials"]
         if trial["trial_id"] in ids
         and metric in trial["metrics"]
-        and (not distilled or trial["teacher_id"] is not None)
+        and (not distilled or trial["config"]["distillation"]["method"] != "none")
     ]
     pick = max if mode == "max" else min
     return pick(pool, key=lambda trial: trial["metrics"][metric]) if pool else None

@@ -96,7 +96,7 @@ def _fingerprint(trial: Trial) -> dict[str, Any]:
     from wsl_sweep.training.fingerprint import fingerprint, own_code
 
     part: Any = trial.part
-    named = teacher_identity(trial.config, trial.part, trial.threads)
+    named = teacher_identity(trial.config, trial.part, trial.threads, trial.processes)
     teacher = None
     if named is not None and trial.config["teacher"].get("checkpoint"):
         teacher = file_digest(Path(trial.config["teacher"]["checkpoint"]))

@@ -235,7 +235,7 @@ def _measure(spec: Spec, address: str | None, options: RunOptions, folders: Sequ
     gpu, device_kind = settle_resources(spec, address)
     asked = auto_precision(spec, device_kind)
     if address is None or not asked:
-        return measure_here(asked, spec.threads, gpu, folders)
+        return measure_here(asked, spec.threads, gpu / spec.processes, folders)
     from wsl_sweep.sweep.environment import prepare_environment
 
     prepare_environment(local=False)
@@ -243,7 +243,7 @@ def _measure(spec: Spec, address: str | None, options: RunOptions, folders: Sequ
 
     start_ray(address, log_file=Path(os.devnull), insecure=options.insecure)
     try:
-        return measure_on_cluster(asked, spec.resources.cpu, gpu, spec.threads, folders)
+        return measure_on_cluster(asked, spec.resources.cpu, gpu / spec.processes, spec.threads, folders)
     finally:
         stop_ray()
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from rich.console import Console
 
-from wsl_sweep.app.options import local_device_kind
-from wsl_sweep.app.preparing import LIES_ON_DISK, notes_on_teacher, prepare_one
+from wsl_sweep.app.options import settle_resources
+from wsl_sweep.app.preparing import LIES_ON_DISK, notes_on_teacher, prepare_one, prepare_text_models
 from wsl_sweep.app.teaching import auto_precision, bank_notes, bank_settings, measure_here, precision_notes
 from wsl_sweep.app.world import LocalWorld
 from wsl_sweep.spec.identity import trial_id
@@ -24,19 +24,20 @@ def train_once(
     threads: int = 1,
     console: Console | None = None,
     bank: bool = True,
+    processes: int = 1,
 ) -> dict[str, Any]:
     """One training, without Ray, Optuna and MLflow; the same metrics as the same trial in a sweep.
 
     Returns ``trial_id``, ``seed``, ``config``, ``metrics`` (of the last epoch), ``epochs``, ``teacher`` (how often it
-    ran). Nothing is evaluated on the test set. Without ``bank`` the teacher runs at every step.
+    ran). Nothing is evaluated on the test set. Without ``bank`` the teacher runs at every step. Several ``processes``
+    of this machine share every batch, each with ``threads`` threads and, where there are any, a GPU of its own.
     """
     command_line = CommandLine(sets=sets, recipe=recipe)
-    text = f"variants: {{train: {{}}}}\nresources: {{cpu: {threads}}}\n"
+    text = f"variants: {{train: {{}}}}\nresources: {{cpu: {threads}, processes: {processes}}}\n"
     world = LocalWorld([str(Path.cwd())])
     spec = parse_spec(text, "train", command_line, world=world)
-    device_kind = local_device_kind()
-    gpu = 1.0 if device_kind == "cuda" else 0.0
-    measured = measure_here(auto_precision(spec, device_kind), spec.threads, gpu, [str(Path.cwd())])
+    gpu, device_kind = settle_resources(spec, None)
+    measured = measure_here(auto_precision(spec, device_kind), spec.threads, gpu / processes, [str(Path.cwd())])
     spec = replace(spec, precisions={model: str(found["chosen"]) for model, found in measured.items()})
     config = spec.config(
         {}, seed=seed if seed is not None else int(spec.flat_config({})["seed"]), device_kind=device_kind
@@ -45,6 +46,7 @@ def train_once(
 
     on_disk = config["dataset"]["name"] in LIES_ON_DISK
     notes = [*(prepare_one(config["dataset"]) if on_disk else ()), *notes_on_teacher(config)]
+    prepare_text_models([config])
     for note in [*notes, *bank_notes(spec, world, bank), *precision_notes(measured)]:
         if console is not None:
             console.print(f"note: {note}", markup=False, highlight=False)
@@ -54,7 +56,8 @@ def train_once(
             accuracy = row["validation/accuracy"]
             console.print(f"teacher, epoch {int(row['epoch'])}: validation/accuracy {accuracy:.4f}", highlight=False)
 
-    job = Job(config, "train", spec.threads, BankSettings(**bank_settings(spec, world, bank)))
+    settings = BankSettings(**bank_settings(spec, world, bank))
+    job = Job(config, "train", spec.threads, settings, workers=spec.workers, processes=processes)
     row: Mapping[str, float] = {}
     with TrialTraining(job, TeacherStore(), on_teacher_epoch=on_teacher_epoch) as training:
         for row in training:
@@ -69,7 +72,7 @@ def train_once(
         if console is not None:
             console.print(f"note: {note}", markup=False, highlight=False)
     return {
-        "trial_id": trial_id(config, "train", spec.threads),
+        "trial_id": trial_id(config, "train", spec.threads, processes),
         "seed": config["seed"],
         "epochs": training.epochs,
         "metrics": {name: value for name, value in row.items() if name not in ("epoch", "timestamp")},

@@ -139,7 +139,8 @@ def _again(one: TrialState) -> str | None:
     bank = {name: value for name, value in stored.items() if value is not None}
     point = {"optimizer.lr": {"grid": [run["optimizer"]["lr"]]}}
     file = {"name": name, "run": run, "space": point, "search": {"sampler": "grid"}}
-    file |= {"resources": {"cpu": trial.threads}} | ({"bank": bank} if bank else {})
+    several = {"processes": trial.processes} if trial.processes > 1 else {}
+    file |= {"resources": {"cpu": trial.threads, **several}} | ({"bank": bank} if bank else {})
     text = shlex.quote(json.dumps(file, ensure_ascii=False))
     return f"printf %s {text} > {name}.yaml && wsl-sweep run {name}.yaml --rerun && wsl-sweep export {name} --best"
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wsl_sweep.app.options import local_device_kind
-from wsl_sweep.app.preparing import LIES_ON_DISK, prepare_one
+from wsl_sweep.app.preparing import LIES_ON_DISK, prepare_one, prepare_text_models
 from wsl_sweep.app.world import LocalWorld
 from wsl_sweep.errors import WslSweepError
 from wsl_sweep.spec.catalogue import KNOWN_SHAPES, did_you_mean, model_problem
 from wsl_sweep.spec.identity import canonical_json, data_identity, imported_identity
 from wsl_sweep.spec.loading import CommandLine, parse_spec
 from wsl_sweep.spec.spec import Spec
+
+if TYPE_CHECKING:
+    from wsl_sweep.data.dataset import Part
 
 Say = Callable[[str], None]
 
@@ -23,8 +27,8 @@ def _nothing(_: str) -> None:
     pass
 
 
-def _spec(recipe: str, sets: tuple[str, ...], threads: int = 1) -> Spec:
-    text = f"variants: {{kd: }}\nresources: {{cpu: {threads}}}\n"
+def _spec(recipe: str, sets: tuple[str, ...], threads: int = 1, processes: int = 1) -> Spec:
+    text = f"variants: {{kd: }}\nresources: {{cpu: {threads}, processes: {processes}}}\n"
     return parse_spec(text, "teacher", CommandLine(sets=sets, recipe=recipe), world=LocalWorld([str(Path.cwd())]))
 
 
@@ -68,7 +72,7 @@ def import_teacher(
     if there and dataset["name"] in LIES_ON_DISK:
         for note in prepare_one(dataset):
             say(f"note: {note}")
-    data = load(dataset) if there else None
+    data = load(dataset, workers=os.cpu_count() or 1) if there else None
     if data is not None:
         classes, channels = data.num_classes, data.in_channels
     elif dataset["name"] in KNOWN_SHAPES:
@@ -81,7 +85,7 @@ def import_teacher(
     teacher_id, identity = imported_identity(name, f"sha256:{content_digest(network.state_dict())}")
     metrics: dict[str, float] = {}
     if data is not None:
-        say(f"measuring it on the {len(data.validation):,} pictures of the validation part")
+        say(f"measuring it on the {len(data.validation):,} examples of the validation part")
         metrics = _validation_metrics(network, data)
     else:
         say(f"the data of {recipe} are not there: its accuracy is not measured")
@@ -115,7 +119,7 @@ def _validation_metrics(network: Any, data: Any) -> dict[str, float]:
 
 
 def train_teacher_only(
-    recipe: str, sets: tuple[str, ...], part: str, threads: int, say: Say = _nothing
+    recipe: str, sets: tuple[str, ...], part: str, threads: int, say: Say = _nothing, processes: int = 1
 ) -> dict[str, Any]:
     """Trains the teacher of a recipe, if it is not in the store yet; returns its card.
 
@@ -125,10 +129,12 @@ def train_teacher_only(
         part: ``train``, or ``train+validation``.
         threads: torch's; part of what the teacher is.
         say: hears each tenth epoch, with an estimate of what is left.
+        processes: that train it together on this machine; part of what it is, too.
     """
     if part not in ("train", "train+validation"):
         raise WslSweepError(f"--part must be train or train+validation, not {part!r}")
-    config = _spec(recipe, sets, threads).config({}, device_kind=local_device_kind())
+    spec = _spec(recipe, sets, threads, processes)
+    config = spec.config({}, device_kind=local_device_kind())
     if "teacher" not in config:
         raise WslSweepError("no teacher is read here: distillation.method is none")
     if config["teacher"].get("checkpoint"):
@@ -138,6 +144,7 @@ def train_teacher_only(
     if config["dataset"]["name"] in LIES_ON_DISK:
         for note in prepare_one(config["dataset"]):
             say(f"note: {note}")
+    prepare_text_models([{"dataset": config["dataset"], "teacher": config["teacher"]}])
     epochs = int(config["teacher"]["schedule"]["epochs"])
 
     def on_epoch(row: Mapping[str, float]) -> None:
@@ -147,7 +154,8 @@ def train_teacher_only(
             accuracy = row["validation/accuracy"]
             say(f"epoch {epoch}/{epochs}: validation/accuracy {accuracy:.4f}; {left:.0f} s left")
 
-    job = Job(config, "train" if part == "train" else "train+validation", threads)
+    trained_on: Part = "train" if part == "train" else "train+validation"
+    job = Job(config, trained_on, threads, workers=spec.workers, processes=processes)
     named = job.teacher()
     store = TeacherStore()
     if named is not None and store.card(named[0]) is not None:

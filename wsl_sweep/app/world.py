@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -9,7 +10,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from wsl_sweep.errors import WslSweepError
 from wsl_sweep.image_listing import list_pictures
-from wsl_sweep.spec.catalogue import KNOWN_SHAPES, METHODS, MODELS, model_problem
+from wsl_sweep.model_folders import is_hub_name, local_folder, weight_files
+from wsl_sweep.pair_files import pair_files
+from wsl_sweep.spec.catalogue import (
+    DATASETS,
+    KNOWN_SHAPES,
+    METHODS,
+    MODELS,
+    TEXT_DATASETS,
+    is_text_model,
+    model_problem,
+    text_shape,
+)
+from wsl_sweep.spec.identity import FOLDERS
 from wsl_sweep.user_code import search_in, told
 
 if TYPE_CHECKING:
@@ -18,8 +31,13 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
+Shape = tuple[int, int, int | str]
+"""Classes; channels; pixels of a side, or, of what is no pictures, its ``dataset`` section as JSON."""
+WORDS, CLASSES = ".embeddings.word_embeddings.weight", "classifier.weight"
+"""How the entry of a text model ends that has a row for each word, and the one that has a row for each class."""
+
 COLOURS = 3
-"""Channels of a folder of pictures that cannot be read."""
+"""Channels of ImageNet's pictures, and of a folder of pictures that cannot be read."""
 
 
 SOME_FEATURES = 6
@@ -44,32 +62,53 @@ class LocalWorld:
         self._methods: dict[str, tuple[str | None, bool, bool]] = {}
 
     def data_problem(self, dataset: Mapping[str, Any]) -> str | None:
-        """What is wrong with a folder of pictures, or None."""
+        """What is wrong with a folder of pictures or sentences, or None."""
         root = dataset.get("dataset.root")
-        if dataset.get("dataset.name") != "image_folder" or root is None:
+        name = dataset.get("dataset.name")
+        if root is None or not (name == "mnli" or name in FOLDERS):
             return None
         try:
-            list_pictures(str(root))
+            if name == "mnli":
+                pair_files(str(root))
+            else:
+                _classes(dataset)
         except WslSweepError as error:
             return str(error)
         return None
 
     def model_problem(self, name: str, dataset: Mapping[str, Any]) -> str | None:
-        """What is wrong with a model on pictures of a data set, or None; tried on two blank pictures."""
+        """What is wrong with a model on a data set, or None; tried on two blank pictures, or two of its examples."""
+        data = str(dataset.get("dataset.name"))
+        if is_text_model(name):
+            if data in DATASETS and data not in TEXT_DATASETS:
+                return f'"{name}" reads text, and {data} has pictures'
+            return self._once(("model", name, data), lambda: _try_text_model(name))
         if name in MODELS:
-            return None
+            return f'"{name}" reads pictures, and {data} has text' if data in TEXT_DATASETS else None
         return self._once(("model", name, _shape(dataset)), lambda: _try_model(name, *_shape(dataset)))
 
     def features_problem(self, name: str, dataset: Mapping[str, Any]) -> str | None:
         """Why a model has no features, or None where it has."""
-        if name in MODELS:
+        if name in MODELS or is_text_model(name):
             return None
         return self._once(("features", name, _shape(dataset)), lambda: _try_features(name, *_shape(dataset)))
 
     def checkpoint_problem(self, path: str, model: str, dataset: Mapping[str, Any]) -> str | None:
         """What is wrong with a teacher's weights file for a model that is right, or None."""
+        if is_text_model(model):
+            return self._once(("checkpoint", path, model), lambda: _try_text_checkpoint(path, model))
         shape = _shape(dataset)
         return self._once(("checkpoint", path, model, shape), lambda: _try_checkpoint(path, model, *shape))
+
+    def beginning_problem(self, init: str) -> str | None:
+        """What is wrong with a folder of pretrained weights, or None; what is on the hub is asked for later."""
+        if is_hub_name(init):
+            return None
+        try:
+            weight_files(local_folder(init))
+        except WslSweepError as error:
+            return str(error)
+        return None
 
     def method_problem(self, name: str, flat: Mapping[str, Any]) -> str | None:
         """What is wrong with a user's own method, or None; tried on a small batch of the right widths."""
@@ -94,6 +133,9 @@ class LocalWorld:
         """How many features a model has; None where it has none."""
         if model is None or model_problem(str(model)) is not None:
             return None
+        of_text = text_shape(str(model))
+        if of_text is not None:
+            return of_text[1]
         shape = _shape(flat)
         return self._once(("width", model, shape), lambda: _features_width(str(model), *shape))
 
@@ -104,19 +146,44 @@ class LocalWorld:
         return found
 
 
-def _shape(dataset: Mapping[str, Any]) -> tuple[int, int, int]:
-    """Classes, channels and pixels of a data set, from its ``dataset.`` paths; a folder's pictures are read for it."""
+def _shape(dataset: Mapping[str, Any]) -> Shape:
+    """The shape of a data set, from its ``dataset.`` paths; a folder's pictures or sentences are read for it."""
     known = KNOWN_SHAPES.get(str(dataset.get("dataset.name")))
     if known is not None:
         return known
+    if dataset.get("dataset.name") == "mnli":
+        leaves = ("name", "root", "damaged", "max_length", "vocabulary")
+        config = {leaf: dataset[f"dataset.{leaf}"] for leaf in leaves if dataset.get(f"dataset.{leaf}") is not None}
+        return _shape_of_texts(json.dumps(config))
     root, size = dataset.get("dataset.root"), int(dataset.get("dataset.size") or 32)
     if root is None:
         return 10, COLOURS, size
+    if dataset.get("dataset.name") == "imagenet":
+        return _classes(dataset), COLOURS, size
     return _shape_of_pictures(str(root), size, list_pictures(str(root)).state())
 
 
+def _classes(dataset: Mapping[str, Any]) -> int:
+    """Of a folder of pictures, by the names in it. Raises WslSweepError: it is not as it must be."""
+    root = str(dataset["dataset.root"])
+    if dataset["dataset.name"] == "image_folder":
+        return len(list_pictures(root).classes)
+    from wsl_sweep.imagenet_listing import list_imagenet  # with numpy
+
+    return len(list_imagenet(root).classes)
+
+
 @lru_cache(maxsize=16)
-def _shape_of_pictures(root: str, size: int, _: str) -> tuple[int, int, int]:
+def _shape_of_texts(config: str) -> Shape:
+    from wsl_sweep.app.preparing import prepare_one
+    from wsl_sweep.data import shape
+
+    prepare_one(json.loads(config), split=False)
+    return (*shape(json.loads(config)), config)
+
+
+@lru_cache(maxsize=16)
+def _shape_of_pictures(root: str, size: int, _: str) -> Shape:
     from wsl_sweep.app.preparing import prepare_one
     from wsl_sweep.data import shape
 
@@ -136,23 +203,69 @@ def _built(name: str, classes: int, channels: int) -> nn.Module:
     return build_with_seed(lambda: build(name, classes, channels), 0).eval()
 
 
-def _try_model(name: str, classes: int, channels: int, size: int) -> str | None:
+def _some_inputs(channels: int, size: int | str) -> Tensor:
+    """Two examples."""
+    import torch
+
+    if isinstance(size, int):
+        return torch.zeros(2, channels, size, size)
+    from wsl_sweep.data import some_inputs
+
+    return some_inputs(json.loads(size))
+
+
+def _try_model(name: str, classes: int, channels: int, size: int | str) -> str | None:
     import torch
 
     try:
         with torch.no_grad():
-            logits = _built(name, classes, channels)(torch.zeros(2, channels, size, size))
+            logits = _built(name, classes, channels)(_some_inputs(channels, size))
     except WslSweepError as error:
         return str(error)
     except (Exception, SystemExit) as error:
-        return f'"{name}" fails on pictures of {channels}x{size}x{size}: {told(error)}'
+        what = f"pictures of {channels}x{size}x{size}" if isinstance(size, int) else "examples of the data set"
+        return f'"{name}" fails on {what}: {told(error)}'
     if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != (2, classes):
         shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-        return f'"{name}" gives {shape} for two pictures of {classes} classes; it must give logits (2, {classes})'
+        what = "pictures" if isinstance(size, int) else "examples"
+        return f'"{name}" gives {shape} for two {what} of {classes} classes; it must give logits (2, {classes})'
     return None
 
 
-def _try_checkpoint(path: str, model: str, classes: int, channels: int, _: int) -> str | None:
+def _try_text_model(name: str) -> str | None:
+    """Whatever the data's vocabulary: whether it is large enough is told where the data are prepared."""
+    import torch
+
+    from wsl_sweep.models import build
+
+    try:
+        with torch.device("meta"):
+            build(name, 2, 1)
+    except WslSweepError as error:
+        return str(error)
+    return None
+
+
+def _try_text_checkpoint(path: str, model: str) -> str | None:
+    """Whatever the classes and the vocabulary: the file says how many of them there are."""
+    import torch
+
+    from wsl_sweep.models import build
+    from wsl_sweep.training.weights import entry_problems, file_shapes, shortened
+
+    try:
+        shapes = file_shapes(Path(path))
+        words = next((shape[0] for key, shape in shapes.items() if key.endswith(WORDS) and shape), 1)
+        classes = max((2, *shapes.get(CLASSES, ())[:1]))
+        with torch.device("meta"):
+            own = build(model, classes, words).state_dict()
+    except WslSweepError as error:
+        return str(error)
+    problems = entry_problems(shapes, own, model)
+    return f"{path} does not hold the weights of {model}: {shortened(problems, 3)}" if problems else None
+
+
+def _try_checkpoint(path: str, model: str, classes: int, channels: int, _: int | str) -> str | None:
     from wsl_sweep.training.weights import entry_problems, file_shapes, shortened
 
     try:
@@ -163,14 +276,14 @@ def _try_checkpoint(path: str, model: str, classes: int, channels: int, _: int) 
     return f"{path} does not hold the weights of {model}: {shortened(problems, 3)}" if problems else None
 
 
-def _try_features(name: str, classes: int, channels: int, size: int) -> str | None:
+def _try_features(name: str, classes: int, channels: int, size: int | str) -> str | None:
     import torch
 
     from wsl_sweep.models import with_features
 
     try:
         with torch.no_grad():
-            with_features(_built(name, classes, channels), torch.zeros(2, channels, size, size))
+            with_features(_built(name, classes, channels), _some_inputs(channels, size))
     except WslSweepError as error:
         return str(error)
     except (Exception, SystemExit) as error:
@@ -178,14 +291,14 @@ def _try_features(name: str, classes: int, channels: int, size: int) -> str | No
     return None
 
 
-def _features_width(name: str, classes: int, channels: int, size: int) -> int | None:
+def _features_width(name: str, classes: int, channels: int, size: int | str) -> int | None:
     import torch
 
     from wsl_sweep.models import with_features
 
     try:
         with torch.no_grad():
-            return int(with_features(_built(name, classes, channels), torch.zeros(2, channels, size, size))[1].shape[1])
+            return int(with_features(_built(name, classes, channels), _some_inputs(channels, size))[1].shape[1])
     except (Exception, SystemExit):  # what is wrong is told where the model is asked about
         return None
 

@@ -93,7 +93,7 @@ def _read(folder: Path, listing: Listing) -> RawData | None:
         num_classes=len(names),
         digest=digest,
         test=test.nonzero().squeeze(1) if bool(test.any()) else None,
-        notes=(*listing.notes, *_broken_notes(listing.root, broken), *lost),
+        notes=(*listing.notes, *broken_notes(listing.root, broken), *lost),
         class_names=names,
     )
 
@@ -165,8 +165,7 @@ def _decoded(listing: Listing, size: int) -> Iterator[tuple[Picture, _Decoded | 
             with Image.open(listing.root / picture.path) as image:
                 return _square(image, size)
         except Exception as error:  # a decoder meets anything in a broken file
-            lines = str(error).replace(str(listing.root) + os.sep, "").strip().splitlines()
-            return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+            return reason_of(error, listing.root)
 
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as workers:
         step = 512  # so that not all of a large folder waits in memory
@@ -178,13 +177,17 @@ def _decoded(listing: Listing, size: int) -> Iterator[tuple[Picture, _Decoded | 
 def _square(image: Image.Image, size: int) -> _Decoded:
     """The picture as its camera was held, cut to the largest square in its middle, resized with antialiasing."""
     grey = image.mode in GREY_MODES
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith(("I", "F")):
-        image = Image.fromarray(_to_bytes(np.asarray(image).astype(np.float64), image.mode))
-    colour = image.convert("RGB")
+    colour = to_rgb(ImageOps.exif_transpose(image))
     if colour.size != (size, size):
         colour = ImageOps.fit(colour, (size, size), method=Image.Resampling.BILINEAR)
     return _Decoded(np.asarray(colour, dtype=np.uint8).transpose(2, 0, 1), grey)
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """A picture of any mode (grey, of a palette, of inks, of 16 bits) in colour; transparency is dropped."""
+    if image.mode.startswith(("I", "F")):
+        image = Image.fromarray(_to_bytes(np.asarray(image).astype(np.float64), image.mode))
+    return image.convert("RGB")
 
 
 def _to_bytes(values: NDArray[np.float64], mode: str) -> NDArray[np.uint8]:
@@ -206,13 +209,24 @@ def _luminance(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return grey
 
 
-def _broken_notes(root: Path, broken: Sequence[tuple[str, str]]) -> list[str]:
+def reason_of(error: Exception, root: Path) -> str:
+    """What a decoder says of a broken file, in a line, without the folder."""
+    lines = str(error).replace(str(root) + os.sep, "").strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def named(broken: Sequence[tuple[str, str]]) -> str:
+    """The first of the broken pictures (path, what is wrong), and how many more there are."""
+    first = ", ".join(f"{path} ({reason})" for path, reason in broken[:NAMED_AT_MOST])
+    return first + (f", and {len(broken) - NAMED_AT_MOST} more" if len(broken) > NAMED_AT_MOST else "")
+
+
+def broken_notes(root: Path, broken: Sequence[tuple[str, str]]) -> list[str]:
+    """A note on pictures that are left out: nothing where there are none."""
     if not broken:
         return []
     count = f"{len(broken)} pictures cannot be read and are" if len(broken) > 1 else "1 picture cannot be read and is"
-    named = ", ".join(f"{path} ({reason})" for path, reason in broken[:NAMED_AT_MOST])
-    more = f", and {len(broken) - NAMED_AT_MOST} more" if len(broken) > NAMED_AT_MOST else ""
-    return [f"{root}: {count} left out: {named}{more}"]
+    return [f"{root}: {count} left out: {named(broken)}"]
 
 
 def _check_memory(listing: Listing, size: int) -> None:

@@ -13,6 +13,7 @@ from wsl_sweep.data.raw import Progress
 from wsl_sweep.data.task import Task
 from wsl_sweep.errors import WslSweepError
 from wsl_sweep.image_listing import folder_stamp
+from wsl_sweep.imagenet_listing import imagenet_there
 from wsl_sweep.paths import node_folder
 from wsl_sweep.spec.catalogue import DATASETS, did_you_mean
 from wsl_sweep.user_code import arguments_for, find, is_import_name, pick, told
@@ -72,12 +73,48 @@ def _prepare_image_folder(config: Config, progress: Progress) -> None:
     _image_folder(config, progress)
 
 
+def _imagenet(config: Config, progress: Progress = lambda done, of: None) -> Task:
+    from wsl_sweep.data.imagenet import read_imagenet  # needs Pillow, and torchvision's transforms
+
+    return read_imagenet(config, progress)
+
+
+def _prepare_imagenet(config: Config, progress: Progress) -> None:
+    _imagenet(config, progress)
+
+
+def _imagenet_there(config: Config) -> bool:
+    return imagenet_there(config.get("root"))
+
+
 def _cifar(config: Config) -> Task:
     return Pictures(load_cifar(config["name"], config.get("root")))
 
 
 def _cifar_there(config: Config) -> bool:
     return cifar_there(config["name"], config.get("root"))
+
+
+def _mnli(config: Config, progress: Progress = lambda done, of: None) -> Task:
+    from wsl_sweep.data.mnli import load_mnli
+
+    return load_mnli(config, progress)
+
+
+def _prepare_mnli(config: Config, progress: Progress) -> None:
+    _mnli(config, progress)
+
+
+def _mnli_there(config: Config) -> bool:
+    from wsl_sweep.data.mnli import mnli_there
+
+    return mnli_there(config)
+
+
+def _mnli_stamp(config: Config) -> Any:
+    from wsl_sweep.data.mnli import mnli_stamp
+
+    return mnli_stamp(config)
 
 
 def _users(config: Config) -> Task:
@@ -99,5 +136,7 @@ SOURCES: dict[str, Source] = {
     "cifar10": Source(_cifar, available=_cifar_there),
     "cifar100": Source(_cifar, available=_cifar_there),
     "image_folder": Source(_image_folder, _prepare_image_folder, _folder_there, _stamp),
+    "imagenet": Source(_imagenet, _prepare_imagenet, _imagenet_there, _stamp),
+    "mnli": Source(_mnli, _prepare_mnli, _mnli_there, _mnli_stamp),
 }
 """By name; a user's own is ``package.module:YourTask``."""

@@ -28,9 +28,10 @@ def stratified(labels: Tensor, rows: Tensor, fraction: float, purpose: str) -> t
     The same fixed permutation of each class serves every fraction, so the taken part only grows with it.
     """
     rest, taken = [rows[:0]], [rows[:0]]
-    for label in sorted(set(labels[rows].tolist())):
-        members = rows[labels[rows] == label]
-        members = members[torch.randperm(len(members), generator=stream(SPLIT_SEED, purpose, step=label))]
+    there, counts = torch.unique(labels[rows], return_counts=True)  # in ascending order
+    by_class = torch.split(rows[labels[rows].argsort(stable=True)], counts.tolist())
+    for label, of_class in zip(there.tolist(), by_class, strict=True):
+        members = of_class[torch.randperm(len(of_class), generator=stream(SPLIT_SEED, purpose, step=label))]
         count = round(len(members) * fraction)
         taken.append(members[:count])
         rest.append(members[count:])

@@ -16,7 +16,8 @@ _STAGES = ((1, 16, 1, 1), (EXPANSION, 24, 2, 1), (EXPANSION, 32, 3, 2), (EXPANSI
 """(expansion, channels at full width, blocks, stride of the first)."""
 
 
-def _conv_bn_relu(inputs: int, outputs: int, size: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
+def conv_bn_relu(inputs: int, outputs: int, size: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
+    """A convolution that keeps the picture's size but for its stride, normalised and rectified."""
     return [conv(inputs, outputs, size, stride, groups), nn.BatchNorm2d(outputs), nn.ReLU()]
 
 
@@ -27,8 +28,8 @@ class _InvertedResidual(nn.Module):
         super().__init__()
         inner = inputs * expansion
         self.conv = nn.Sequential(
-            *_conv_bn_relu(inputs, inner, 1),
-            *_conv_bn_relu(inner, inner, 3, stride, groups=inner),
+            *conv_bn_relu(inputs, inner, 1),
+            *conv_bn_relu(inner, inner, 3, stride, groups=inner),
             conv(inner, outputs, 1),
             nn.BatchNorm2d(outputs),
         )
@@ -52,7 +53,7 @@ class MobileNetV2(Classifier):
     def __init__(self, num_classes: int, in_channels: int = 3) -> None:
         super().__init__()
         inputs = int(32 * WIDTH)
-        self.conv1 = nn.Sequential(*_conv_bn_relu(in_channels, inputs, 3, 2))
+        self.conv1 = nn.Sequential(*conv_bn_relu(in_channels, inputs, 3, 2))
         self.blocks = nn.ModuleList()
         for expansion, channels, count, stride in _STAGES:
             outputs, stage = int(channels * WIDTH), []
@@ -60,7 +61,7 @@ class MobileNetV2(Classifier):
                 stage.append(_InvertedResidual(inputs, outputs, stride if index == 0 else 1, expansion))
                 inputs = outputs
             self.blocks.append(nn.Sequential(*stage))
-        self.conv2 = nn.Sequential(*_conv_bn_relu(inputs, LAST_CHANNELS, 1))
+        self.conv2 = nn.Sequential(*conv_bn_relu(inputs, LAST_CHANNELS, 1))
         self.classifier = nn.Sequential(nn.Linear(LAST_CHANNELS, num_classes))
         he_by_outputs(self, linear_std=0.01)
 

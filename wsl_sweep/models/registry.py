@@ -9,13 +9,15 @@ from torch import nn
 
 from wsl_sweep.errors import WslSweepError
 from wsl_sweep.models.adapted import build_timm, build_torchvision
+from wsl_sweep.models.bert import build_bert, build_transformers
 from wsl_sweep.models.convnet import ConvNet
 from wsl_sweep.models.mobilenet import MobileNetV2
+from wsl_sweep.models.mobilenetv1 import MobileNetV1
 from wsl_sweep.models.resnet import CifarResNet, CifarResNet50
 from wsl_sweep.models.shufflenet import ShuffleNetV1, ShuffleNetV2
 from wsl_sweep.models.vgg import VGG, VGG_BLOCKS
 from wsl_sweep.models.wide_resnet import WideResNet
-from wsl_sweep.spec.catalogue import CONVNET_WIDTHS, MODELS, model_problem
+from wsl_sweep.spec.catalogue import CONVNET_WIDTHS, MOBILENETV1_WIDTHS, MODELS, model_problem, text_shape
 from wsl_sweep.user_code import arguments_for, find, pick
 
 Build = Callable[[int, int], nn.Module]
@@ -30,6 +32,7 @@ BUILDERS: dict[str, Build] = {
     "resnet50": CifarResNet50,
     **{f"wrn_{depth}_{widen}": partial(WideResNet, depth, widen) for depth in (16, 40) for widen in (1, 2)},
     **{f"vgg{depth}": partial(VGG, blocks) for depth, blocks in VGG_BLOCKS.items()},
+    **{name: partial(MobileNetV1, width) for name, width in MOBILENETV1_WIDTHS.items()},
     "mobilenetv2": MobileNetV2,
     "shufflenetv1": ShuffleNetV1,
     "shufflenetv2": ShuffleNetV2,
@@ -47,13 +50,15 @@ def build(name: str, num_classes: int, in_channels: int = 3) -> nn.Module:
 
     Args:
         name: one of ``wsl_sweep.spec.catalogue.MODELS``; ``torchvision:<name>``; ``timm:<name>`` (the extra ``timm``);
+            of text (the extra ``nlp``) ``bert_<layers>x<width>`` or ``transformers:<folder or name on the hub>``;
             or a user's own ``package.module:name``, a function or class called with ``num_classes`` and
             ``in_channels`` as far as it takes them.
         num_classes: number of logits, >= 2.
-        in_channels: channels of a picture (digits: 1).
+        in_channels: channels of a picture (digits: 1); of text the words of the vocabulary.
 
     Returns:
-        A module from (B, in_channels, H, W) pictures to (B, num_classes) logits. Our own take any H, W >= 8.
+        A module from (B, in_channels, H, W) pictures, or (B, 2, L) tokens, to (B, num_classes) logits. Our own take any
+        H, W >= 8.
 
     Raises:
         WslSweepError: no model of that name; the message has the nearest one.
@@ -65,7 +70,11 @@ def build(name: str, num_classes: int, in_channels: int = 3) -> nn.Module:
         raise WslSweepError(f"a classifier needs two classes or more, not {num_classes}")
     if name in BUILDERS:
         return BUILDERS[name](num_classes, in_channels)
+    if text_shape(name) is not None:
+        return build_bert(name, num_classes, in_channels)
     source, _, inner = name.partition(":")
+    if source == "transformers":
+        return build_transformers(inner, num_classes, in_channels)
     if source == "torchvision":
         return build_torchvision(inner, num_classes)
     if source == "timm":

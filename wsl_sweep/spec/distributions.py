@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from wsl_sweep.pair_files import LEARNED
 from wsl_sweep.paths import cache_folder
 from wsl_sweep.spec.catalogue import dataset_problem, did_you_mean, method_problem, model_problem
 from wsl_sweep.spec.recipes import RECIPES
@@ -118,6 +119,9 @@ def settled(path: str, value: Any) -> Any:
         return str(_checkpoint(value))
     if path == "dataset.root" and "$" in value:
         return value  # each machine fills it in
+    if path == "dataset.vocabulary":
+        local = value != LEARNED and "$" not in value and _place(value).exists()
+        return str(_place(value)) if local else value  # else a name on the hub
     return str(_place(value)) if path == "dataset.root" else value
 
 

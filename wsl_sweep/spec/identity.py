@@ -12,6 +12,8 @@ from typing import Any
 from wsl_sweep.errors import WslSweepError
 from wsl_sweep.files import file_digest
 from wsl_sweep.image_listing import list_pictures
+from wsl_sweep.model_folders import config_content, weights_content
+from wsl_sweep.pair_files import pair_files, vocabulary_content
 from wsl_sweep.spec.catalogue import is_library_model
 from wsl_sweep.user_code import is_import_name, source_digest
 
@@ -42,15 +44,43 @@ def _digest_of(path: str, size: int, modified: int) -> str:
     return f"sha256:{file_digest(Path(path))}"
 
 
+FOLDERS = ("image_folder", "imagenet")
+"""Data sets that are folders of pictures, each with its own ``content``."""
+
+
+def content_of_folder(dataset: Mapping[str, Any]) -> str:
+    """SHA-256 of what a folder of pictures holds; of ImageNet's, which is too large to be read, names and sizes."""
+    if dataset["name"] == "image_folder":
+        return list_pictures(str(dataset["root"])).content()
+    from wsl_sweep.imagenet_listing import list_imagenet  # with numpy, for which a file of other data need not wait
+
+    return list_imagenet(str(dataset["root"])).content()
+
+
 def data_identity(dataset: Mapping[str, Any]) -> dict[str, Any]:
-    """A data set as it stands in an identity: without its place; a folder of pictures by what it holds."""
+    """A data set as it stands in an identity: without its place; a folder of pictures or sentences by what it holds."""
     own = {key: value for key, value in dataset.items() if key != "root"}
-    if dataset.get("name") == "image_folder" and dataset.get("root"):
+    if dataset.get("name") in FOLDERS and dataset.get("root"):
         try:
-            own["content"] = list_pictures(str(dataset["root"])).content()
+            own["content"] = content_of_folder(dataset)
         except WslSweepError:  # not there (yet)
             own["content"] = None
+    if dataset.get("name") == "mnli":
+        own |= _sentences(dataset)
     return own
+
+
+def _sentences(dataset: Mapping[str, Any]) -> dict[str, Any]:
+    """Sentences and a vocabulary of this machine by their content; those of the hub by their names."""
+    found: dict[str, Any] = {}
+    if dataset.get("root"):
+        try:
+            found["content"] = pair_files(str(dataset["root"])).content()
+        except WslSweepError:  # not there (yet)
+            found["content"] = None
+    if dataset.get("vocabulary"):
+        found["vocabulary"] = vocabulary_content(str(dataset["vocabulary"]))
+    return found
 
 
 def _numbers_alike(value: Any) -> Any:
@@ -70,6 +100,22 @@ def _own_code(model: str) -> dict[str, Any]:
     return {"code": source_digest(model)} if own else {}
 
 
+def _model(name: str) -> str:
+    """A model as it stands in an identity: one of a folder's by its shape, wherever the folder is."""
+    library, _, inner = name.partition(":")
+    return f"{library}:{config_content(inner)}" if library == "transformers" and inner else name
+
+
+def network_identity(section: Mapping[str, Any]) -> dict[str, Any]:
+    """A ``teacher`` or ``student`` section as it stands in an identity: folders by what they hold."""
+    own = dict(section)
+    if "model" in own:
+        own["model"] = _model(str(own["model"]))
+    if own.get("init") not in (None, "random", "teacher"):
+        own["init"] = weights_content(str(own["init"]))
+    return own
+
+
 OF_ITS_USE = ("mode", "stored_precision", "stored_top_k")
 """What a configuration says of how students use a teacher, not of what it is."""
 
@@ -81,38 +127,48 @@ def imported_identity(model: str, checkpoint: str) -> tuple[str, dict[str, Any]]
         model: its name.
         checkpoint: ``sha256:`` and the hash of its safetensors file.
     """
-    identity = {"model": model, **_own_code(model), "checkpoint": checkpoint}
+    identity = {"model": _model(model), **_own_code(model), "checkpoint": checkpoint}
     return short_hash(identity), identity
 
 
-def teacher_identity(config: Mapping[str, Any], part: str, threads: int) -> tuple[str, dict[str, Any]] | None:
+def teacher_identity(
+    config: Mapping[str, Any], part: str, threads: int, processes: int = 1
+) -> tuple[str, dict[str, Any]] | None:
     """Id and identity of the teacher that a (nested, read-only-what-is-read) configuration names, or None.
 
     A teacher is what it is by its model, labels, seed, schedule and optimizer, the data it is trained on, and the
-    threads that sum its numbers. How students use it (``mode``) is not part of it.
+    threads and processes that sum its numbers. How students use it (``mode``) is not part of it.
     """
     teacher = config.get("teacher")
     if teacher is None:
         return None
     if teacher.get("checkpoint"):
         return imported_identity(teacher["model"], _content(teacher["checkpoint"]))
-    own = {key: value for key, value in teacher.items() if key not in OF_ITS_USE} | _own_code(teacher["model"])
+    own = {key: value for key, value in network_identity(teacher).items() if key not in OF_ITS_USE}
+    own |= _own_code(teacher["model"])
     identity = {"dataset": data_identity(config["dataset"]), "teacher": own, "part": part, "threads": threads}
+    identity |= _several(processes)
     return short_hash(_numbers_alike(identity)), identity
 
 
-def trial_id(config: Mapping[str, Any], part: str, threads: int) -> str:
+def _several(processes: int) -> dict[str, int]:
+    """What is said of processes: nothing of one, so that what was trained by one keeps its identity."""
+    return {"processes": processes} if processes > 1 else {}
+
+
+def trial_id(config: Mapping[str, Any], part: str, threads: int, processes: int = 1) -> str:
     """The first 12 hex digits of the SHA-256 of the canonical JSON of what makes a trial's result.
 
     That is the configuration as far as it is read, with the seed, the epochs and the precision in it, the part
-    trained on, the threads, and the teacher's own configuration. Not in it: roots, names, storage, tracking,
-    scheduler, stage, checkpointing.
+    trained on, the threads and processes, and the teacher's own configuration. Not in it: roots, names, storage,
+    tracking, scheduler, stage, checkpointing.
     """
     own = {key: value for key, value in config.items() if key != "teacher"}
     own["dataset"] = data_identity(config["dataset"])
-    named = teacher_identity(config, part, threads)
+    own["student"] = network_identity(config["student"])
+    named = teacher_identity(config, part, threads, processes)
     if named is not None:
         own["teacher"] = {"identity": named[1]} | {
             key: value for key, value in config["teacher"].items() if key in OF_ITS_USE
         }
-    return short_hash(_numbers_alike({"config": own, "part": part, "threads": threads}))
+    return short_hash(_numbers_alike({"config": own, "part": part, "threads": threads, **_several(processes)}))

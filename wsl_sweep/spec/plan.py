@@ -29,9 +29,10 @@ class Trial:
         overrides: dotted path → value, what sets it apart from the file's ``run``.
         config: resolved, nested, as far as it is read.
         part: ``train`` or ``train+validation``.
-        threads: torch's.
+        threads: torch's, of each process.
         teacher_id: of the teacher that it reads, see ``wsl_sweep.spec.identity.teacher_identity``; None where it reads
             none.
+        processes: that train it together.
     """
 
     trial_id: str
@@ -44,6 +45,7 @@ class Trial:
     part: str = "train"
     threads: int = 1
     teacher_id: str | None = None
+    processes: int = 1
 
     @property
     def epochs(self) -> int:
@@ -80,9 +82,9 @@ def make_trial(
     shown = dict(params) if arm is not None else {**overrides, **params}
     shown = {path: value for path, value in shown.items() if path not in spec.pins}
     read = reads(spec.flat_config(overrides, params))
-    named = teacher_identity(config, part, spec.threads)
+    named = teacher_identity(config, part, spec.threads, spec.processes)
     return Trial(
-        trial_id=trial_id(config, part, spec.threads),
+        trial_id=trial_id(config, part, spec.threads, spec.processes),
         stage=stage,
         arm=arm,
         variants=(variant,),
@@ -92,6 +94,7 @@ def make_trial(
         part=part,
         threads=spec.threads,
         teacher_id=named[0] if named is not None else None,
+        processes=spec.processes,
     )
 
 
@@ -145,19 +148,22 @@ def ablation_cells(spec: Spec, device_kind: str = "cpu") -> list[Cell]:
 
 
 def in_dependency_order(space: Mapping[str, Distribution]) -> list[str]:
-    """The paths so that each comes after those that its ``when`` names."""
-    order: list[str] = []
+    """The paths so that each comes after those that its ``when`` names; in some order where they go in a circle."""
+    order: dict[str, None] = {}
+    begun: set[str] = set()
 
     def add(path: str) -> None:
-        if path not in order:
-            for other in space[path].when:
-                if other in space:
-                    add(other)
-            order.append(path)
+        if path in begun:
+            return
+        begun.add(path)
+        for other in space[path].when:
+            if other in space:
+                add(other)
+        order[path] = None
 
     for path in space:
         add(path)
-    return order
+    return list(order)
 
 
 def grid_points(spec: Spec, overrides: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -285,7 +291,7 @@ def _steers(path: str) -> bool:
 def _teachers(trials: Sequence[Trial]) -> dict[str, tuple[Mapping[str, Any], Trial]]:
     found: dict[str, tuple[Mapping[str, Any], Trial]] = {}
     for trial in trials:
-        named = teacher_identity(trial.config, trial.part, trial.threads)
+        named = teacher_identity(trial.config, trial.part, trial.threads, trial.processes)
         if named is not None and not trial.config["teacher"].get("checkpoint"):
             found.setdefault(named[0], (named[1], trial))
     return found

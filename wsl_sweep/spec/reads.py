@@ -65,7 +65,8 @@ def reads(config: Mapping[str, Any]) -> set[str]:
     paths |= _unusual("student.", config, init="random", batchnorm="process")
     if config.get("distillation.method") != "none":
         paths |= _distillation(config)
-    if config.get("distillation.method") != "none" or config.get("student.init") == "teacher":
+        paths |= _teacher(config) | {"teacher.mode"}
+    elif config.get("student.init") == "teacher":
         paths |= _teacher(config)
     return paths
 
@@ -122,7 +123,7 @@ def _distillation(config: Mapping[str, Any]) -> set[str]:
 
 
 def _teacher(config: Mapping[str, Any]) -> set[str]:
-    paths = {"teacher.model", "teacher.mode"}
+    paths = {"teacher.model"}
     if config.get("teacher.checkpoint"):
         return paths | {"teacher.checkpoint"}
     paths |= {"teacher.label_smoothing", "teacher.seed"} | _unusual("teacher.", config, init="random")

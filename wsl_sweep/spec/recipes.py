@@ -259,12 +259,88 @@ def _image_folder() -> Recipe:
     )
 
 
+_SUN = "Sun et al. (2019), released code"
+
+
+def _mnli() -> Recipe:
+    """MultiNLI as WSL A.6 has it: BERT-base-cased, a student of three layers, the training setting of Sun et al."""
+    schedule = {"epochs": 4, "batch_size": 32, "shape": "linear", "warmup_epochs": 0.4}
+    optimizer = {"name": "adamw", "lr": 5e-5, "weight_decay": 0.01, "decay_on": "weights"}
+    values = {
+        "dataset": {
+            "name": "mnli",
+            "max_length": 128,
+            "vocabulary": "bert-base-cased",
+            "validation_fraction": 0.025,
+        },
+        "teacher": {
+            "model": "bert_base",
+            "init": "bert-base-cased",
+            "schedule": schedule,
+            "optimizer": {**optimizer, "lr": 2e-5},
+        },
+        "student": {"model": "bert_t3", "init": "bert-base-cased"},
+        "distillation": {"temperature": 10.0},
+        "optimizer": optimizer,
+        "schedule": schedule,
+    }
+    adam = f"{_SUN}; its Adam does not correct the bias of its means, and clips gradients to a norm of 1"
+    warmup = f"{_SUN}: a tenth of the steps"
+    sources = {
+        "dataset.name": "WSL A.6",
+        "dataset.max_length": _SUN,
+        "dataset.vocabulary": "WSL A.6: BERT-base-cased",
+        "dataset.validation_fraction": "ours: about as many pairs as a dev set has; the dev sets are the test part",
+        "teacher.model": "WSL A.6: 12 layers of 768, 108M parameters",
+        "teacher.init": "WSL A.6: BERT-base-cased",
+        "teacher.schedule": _SUN,
+        "teacher.schedule.warmup_epochs": warmup,
+        "teacher.optimizer": adam,
+        "teacher.optimizer.lr": f"ours, one of those tried in {_SUN}",
+        "student.model": "WSL A.6: 3 layers of 768, 44M parameters",
+        "student.init": f"{_SUN}: the first layers of the pretrained BERT",
+        "distillation.temperature": f"ours, of 5, 10 and 20 ({_SUN})",
+        "optimizer": adam,
+        "optimizer.lr": f"ours, of 5e-5, 2e-5 and 1e-5 ({_SUN})",
+        "schedule": _SUN,
+        "schedule.warmup_epochs": warmup,
+    }
+    return Recipe(
+        "mnli/bert-t3",
+        "MultiNLI, BERT-base-cased and a student of 3 layers, the paper's setting",
+        flatten(values),
+        sources,
+    )
+
+
+def _mnli_stand_in() -> Recipe:
+    """The same classes of models, small enough for two cores and any file of MultiNLI's form."""
+    schedule = {"epochs": 6, "batch_size": 16, "shape": "linear", "warmup_epochs": 0.6}
+    optimizer = {"name": "adamw", "lr": 1e-3, "weight_decay": 0.01, "decay_on": "weights"}
+    values = {
+        "dataset": {"name": "mnli", "max_length": 64, "vocabulary": "learned", "validation_fraction": 0.2},
+        "teacher": {"model": "bert_4x64", "schedule": schedule, "optimizer": optimizer},
+        "student": {"model": "bert_2x64"},
+        "schedule": schedule,
+        "optimizer": optimizer,
+    }
+    ours = "chosen by us: small enough for two cores, from random weights; any TSV of MultiNLI's form"
+    return Recipe(
+        "mnli/tiny",
+        "any TSV of MultiNLI's form, small BERTs from random weights: --set dataset.root=FOLDER",
+        flatten(values),
+        dict.fromkeys(values, ours),
+    )
+
+
 _ALL = (
     _stand_in("digits", "scikit-learn's 1,797 handwritten digits, 8x8; seconds a trial", "convnet_32", "convnet_4"),
     _stand_in("digits/convnet_24-convnet_3", "digits, a smaller teacher and student", "convnet_24", "convnet_3"),
     _stand_in("digits/convnet_48-convnet_6", "digits, a larger teacher and student", "convnet_48", "convnet_6"),
     _image_folder(),
     *(_cifar100(teacher, student, weight) for (teacher, student), weight in CIFAR100_PAIRS.items()),
+    _mnli(),
+    _mnli_stand_in(),
 )
 
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in _ALL}

@@ -7,13 +7,14 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from wsl_sweep.spec.catalogue import did_you_mean
+from wsl_sweep.spec.catalogue import did_you_mean, is_text_model, text_shape
 from wsl_sweep.spec.distributions import Distribution
 from wsl_sweep.spec.identity import canonical_json
 from wsl_sweep.spec.largest import check_top_k
 from wsl_sweep.spec.reads import OWN_SETTINGS, STEERING, reads
 from wsl_sweep.spec.sections import METRICS, TEACHER_METRICS, TEST_METRICS
 from wsl_sweep.spec.spec import Spec
+from wsl_sweep.spec.world import assignments, teller
 
 Say = Callable[[tuple[str | int, ...], str], None]
 SayOption = Callable[[str, str], None]
@@ -21,6 +22,13 @@ Place = Callable[..., tuple[str | int, ...]]
 """(section, name of an arm, variant or baseline if it is of one, dotted path) -> where that stands in the file."""
 
 MOST_POINTS = 100_000
+
+LEAST_SHARE = 2
+"""Examples of a process in a batch, as training.group has it: one alone has no batch statistics."""
+
+SHARED = ("schedule.batch_size", "teacher.schedule.batch_size", "student.batchnorm")
+"""What the number of processes has a say in."""
+
 MADE_FROM = {
     "weight/mean": "distillation.weighting.kind",
     "regularization_samples/fraction": "distillation.temperature",
@@ -77,7 +85,10 @@ def _where_read(path: str) -> str:
     if path in READ_WHERE:
         return f"; it is read where {READ_WHERE[path]}"
     if path.startswith("teacher.") and path != "teacher.checkpoint":
-        return "; it is read where distillation.method is not none, and no teacher.checkpoint is given"
+        return (
+            "; it is read where distillation.method is not none or student.init is teacher, and no teacher.checkpoint "
+            "is given"
+        )
     if path.startswith("distillation."):
         return "; it is read where distillation.method is not none"
     return ""
@@ -103,11 +114,15 @@ def check_rules(
     _check_when(spec, say)
     if clean or not _broken(top):
         _check_read(spec, say, say_option, place)
+        _check_views(spec, say, say_option, place)
         check_top_k(spec, say, say_option, place)
     if clean:
+        _check_beginnings(spec, teller(spec, say, say_option, place))
         _check_complete(spec, say)
         _check_distinct_arms(spec, say)
     _check_compare(spec, say)
+    if clean:
+        _check_processes(spec, say, say_option, place)
 
 
 def _broken(top: Mapping[str, Any]) -> bool:
@@ -259,6 +274,60 @@ def _check_read(spec: Spec, say: Say, say_option: SayOption, place: Place) -> No
                 say(place(section, name, "seed"), "all have the same seeds: see seeds:, confirm.seeds, run.seed")
 
 
+def _check_views(spec: Spec, say: Say, say_option: SayOption, place: Place) -> None:
+    """ImageNet's crops have no end, all other data sets' views have one."""
+    tell = teller(spec, say, say_option, place)
+    named = {"arms": spec.arms, "variants": spec.variants, "baselines": spec.baselines}
+    owners: list[tuple[tuple[str, ...], Mapping[str, Any]]] = [
+        ((section, name), overrides) for section, group in named.items() for name, overrides in group.items()
+    ] or [((), {})]
+    swept = [path for path in ("recipe", "dataset.name", "dataset.views") if path in spec.space]
+    points = [*itertools.product(*(spec.space[path].representatives() for path in swept))]
+    for (owner, overrides), values in itertools.product(owners, points):
+        params = {} if owner[:1] == ("baselines",) else dict(zip(swept, values, strict=True))
+        flat = spec.flat_config(overrides, params)
+        if not all(spec.space[path].holds(flat) for path in params):
+            continue
+        name, views = flat.get("dataset.name"), flat.get("dataset.views")
+        if name == "imagenet" and views == "all":
+            tell(
+                owner, "dataset.views", "imagenet's crops have no end: epoch (a new one each time), or a number of them"
+            )
+        elif name != "imagenet" and views == "epoch" and "dataset.views" in reads(flat):
+            tell(owner, "dataset.views", f"epoch is for imagenet; {name} has all, or a number of them")
+
+
+def _check_beginnings(spec: Spec, tell: Callable[[tuple[str, ...], str, str], None]) -> None:
+    """Where weights begin: what can be told from the names of models."""
+    asked = ("recipe", "student.model", "student.init", "teacher.model", "teacher.init", "distillation.method")
+    for owner, overrides, params in assignments(spec, asked):
+        flat = spec.flat_config(overrides, params)
+        read = reads(flat)
+        for section in ("student", "teacher"):
+            path, model = f"{section}.init", flat.get(f"{section}.model")
+            if path not in read or model is None:
+                continue
+            if not is_text_model(str(model)):
+                tell(owner, path, f"{model} is no text model, and only those begin from anything but random weights")
+            elif section == "teacher" and flat[path] == "teacher":
+                tell(owner, path, "a teacher cannot begin from itself: random, a folder, or a name on the hub")
+            elif flat[path] == "teacher" and flat.get("teacher.model") is not None:
+                wrong = _cannot_begin(str(model), str(flat["teacher.model"]))
+                if wrong is not None:
+                    tell(owner, path, wrong)
+
+
+def _cannot_begin(student: str, teacher: str) -> str | None:
+    """Why a student cannot begin from its teacher's first layers, as far as names tell, or None."""
+    if not is_text_model(teacher):
+        return f"{student} cannot begin from {teacher}, which is no text model"
+    own, its = text_shape(student), text_shape(teacher)
+    if own is None or its is None or (own[0] <= its[0] and own[1] == its[1]):
+        return None
+    what = "more layers" if own[0] > its[0] else "another width"
+    return f"{student} has {what} than its teacher {teacher}, and cannot begin from its first layers"
+
+
 def _asks_nothing(path: str, value: Any) -> bool:
     return path in NEUTRAL and not isinstance(value, bool) and value == NEUTRAL[path]
 
@@ -300,6 +369,56 @@ def _check_distinct_arms(spec: Spec, say: Say) -> None:
         ]
         if canonical_json(configs[0]) == canonical_json(configs[1]):
             say(("search", "arms"), f'the arms "{one}" and "{other}" are the same once the space is applied')
+
+
+def _check_processes(spec: Spec, say: Say, say_option: SayOption, place: Place) -> None:
+    """What several processes of a trial, or one alone, make of batches, GPUs and batch normalisation."""
+    processes, gpu = spec.processes, spec.resources.gpu
+    if processes > 1 and gpu is not None and gpu % processes:
+        say(
+            ("resources", "gpu"),
+            f"each of the {processes} processes of a trial needs whole GPUs of its own: {processes}, a multiple of it, "
+            f"or 0 for the CPU, not {gpu:g}",
+        )
+    told: set[tuple[tuple[str | int, ...], str]] = set()
+    for owner, overrides in _owners(spec):
+        for path in sorted(spec.read_by(overrides).intersection(SHARED)):
+            swept = path in spec.space and owner[0] != "baselines"
+            values = spec.space[path].representatives() if swept else [spec.flat_config(overrides).get(path)]
+            problems = [what for value in values if (what := _unfit(path, value, processes, gpu)) is not None]
+            if problems and path in spec.pins:
+                say_option(f"--set {path}", problems[0])
+            elif problems:
+                where: tuple[str | int, ...] = ("resources",)
+                if swept:
+                    where = place("space", path)
+                elif path in overrides:
+                    where = place(*owner, path)
+                elif path in spec.given:
+                    where = place("run", path)
+                if (where, problems[0]) not in told:
+                    told.add((where, problems[0]))
+                    say(where, problems[0])
+
+
+def _owners(spec: Spec) -> list[tuple[tuple[str, ...], Mapping[str, Any]]]:
+    """Where arms, variants and baselines stand, and what they override."""
+    named = (("arms", spec.arms), ("variants", spec.variants), ("baselines", spec.baselines))
+    return [((section, name), overrides) for section, owners in named for name, overrides in owners.items()]
+
+
+def _unfit(path: str, value: Any, processes: int, gpu: float | None) -> str | None:
+    """What is wrong with a value of a path under so many processes, or None."""
+    if path != "student.batchnorm":
+        if processes > 1 and isinstance(value, int) and value < LEAST_SHARE * processes:
+            return (
+                f"{path} {value} is too small for {processes} processes: each needs {LEAST_SHARE} examples of a batch"
+            )
+    elif value == "sync" and processes == 1:
+        return "sync is over several processes, and a trial has one: set resources.processes, or leave it out"
+    elif value == "sync" and gpu == 0:
+        return "sync needs a GPU for each process, and resources.gpu is 0; on CPUs batch normalisation is by process"
+    return None
 
 
 def _check_compare(spec: Spec, say: Say) -> None:

@@ -80,12 +80,12 @@ class SchedulerSection(Section):
 class ResourcesSection(Section):
     """What one trial takes, and how many run at once."""
 
-    cpu: Positive = Field(1, description="CPUs of a trial; its torch threads are the whole part of it")
+    cpu: Positive = Field(1, description="CPUs of each process of a trial; its torch threads are the whole part of it")
     gpu: float | None = Field(
-        None, description="GPUs of a trial, a fraction to share one; 1 where there is a GPU", ge=0
+        None, description="GPUs of a trial, a fraction to share one; where there is a GPU, one a process", ge=0
     )
     processes: Count | None = Field(
-        None, description="of one trial, each with its own cpu and gpu and a share of every batch; by default one a GPU"
+        None, description="of one trial, each with its cpu, its part of gpu and a share of every batch; one a GPU"
     )
     workers: int | None = Field(
         None, description="processes of a trial that bring data which do not lie in memory; as many as cpu", ge=0

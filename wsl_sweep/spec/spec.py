@@ -90,8 +90,21 @@ class Spec:
 
     @property
     def threads(self) -> int:
-        """A trial's torch threads: the whole part of its CPUs, at least 1."""
+        """Torch's threads of a trial's process: the whole part of its CPUs, at least 1."""
         return max(1, int(self.resources.cpu))
+
+    @property
+    def workers(self) -> int:
+        """Processes of a trial that bring data which do not lie in memory: ``resources.workers``, else its CPUs."""
+        return self.threads if self.resources.workers is None else self.resources.workers
+
+    @property
+    def processes(self) -> int:
+        """That train a trial together: as many as are said, else one for each whole GPU."""
+        said, gpu = self.resources.processes, self.resources.gpu or 0.0
+        if said is not None:
+            return said
+        return int(gpu) if gpu >= 2 and float(gpu).is_integer() else 1
 
     def written(self, overrides: Mapping[str, Any], params: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Flat: defaults < recipe < run < overrides of an arm or variant < params of the space < pins.
@@ -158,6 +171,12 @@ class Spec:
             path: distribution.representatives() for path, distribution in self.space.items() if path not in chosen
         }
         return possible_reads(lambda params: self.flat_config(overrides, {**chosen, **params}), possible)
+
+    def values_of(self, path: str) -> set[Any]:
+        """The values that a path may have in a trial; of a range some of them."""
+        owners = [*self.arms.values(), *self.variants.values(), *self.baselines.values()] or [{}]
+        swept = self.space[path].representatives() if path in self.space else ()
+        return {self.flat_config(overrides).get(path) for overrides in owners}.union(swept)
 
     def most_epochs(self) -> int:
         """The longest training of the search, in epochs."""

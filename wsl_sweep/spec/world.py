@@ -17,7 +17,8 @@ SayOption = Callable[[str, str], None]
 Place = Callable[..., tuple[str | int, ...]]
 
 ASKED = (
-    "recipe", "dataset.name", "dataset.root", "dataset.size", "student.model", "teacher.model", "teacher.checkpoint",
+    "recipe", "dataset.name", "dataset.root", "dataset.size", "dataset.damaged", "dataset.max_length",
+    "dataset.vocabulary", "student.model", "student.init", "teacher.model", "teacher.checkpoint", "teacher.init",
     "distillation.method", "distillation.weighting.kind", "distillation.keep.regularization", "distillation.keep.other",
 )  # fmt: skip
 """What the world is asked about, and what decides whether it is."""
@@ -37,6 +38,9 @@ class World(Protocol):
     def checkpoint_problem(self, path: str, model: str, dataset: Mapping[str, Any]) -> str | None:
         """What is wrong with a teacher's weights file for a model that is right, or None."""
 
+    def beginning_problem(self, init: str) -> str | None:
+        """What is wrong with a folder of pretrained weights, or None; of a name on the hub as far as it is here."""
+
     def method_problem(self, name: str, flat: Mapping[str, Any]) -> str | None:
         """What is wrong with a user's own method in a (flat) configuration, or None."""
 
@@ -47,7 +51,7 @@ class World(Protocol):
         """Whether a user's own method that is right gives each example a loss; after ``method_problem``."""
 
     def data_problem(self, dataset: Mapping[str, Any]) -> str | None:
-        """What is wrong with a folder of pictures, or None."""
+        """What is wrong with a folder of pictures or sentences, or None."""
 
 
 def check_world(spec: Spec, world: World, say: Say, say_option: SayOption, place: Place) -> None:
@@ -126,7 +130,8 @@ def _problems(flat: Mapping[str, Any], world: World) -> Iterator[tuple[str, str]
     if wrong is not None:
         yield "dataset.root", wrong
         return
-    models = ["student.model"] + (["teacher.model"] if method != "none" else [])
+    with_teacher = method != "none" or flat.get("student.init") == "teacher"
+    models = ["student.model"] + (["teacher.model"] if with_teacher else [])
     right = []
     for path in models:
         name = flat.get(path)
@@ -137,6 +142,11 @@ def _problems(flat: Mapping[str, Any], world: World) -> Iterator[tuple[str, str]
             yield path, wrong
         else:
             right.append(path)
+    inits = ["student.init"] + (["teacher.init"] if with_teacher and not flat.get("teacher.checkpoint") else [])
+    for path in inits:
+        wrong = None if flat[path] in ("random", "teacher") else world.beginning_problem(str(flat[path]))
+        if wrong is not None:
+            yield path, wrong
     checkpoint = flat.get("teacher.checkpoint")
     if checkpoint is not None and "teacher.model" in right:
         wrong = world.checkpoint_problem(checkpoint, flat["teacher.model"], dataset)

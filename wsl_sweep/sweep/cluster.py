@@ -119,13 +119,13 @@ def measure_on_cluster(
     return found
 
 
-def room(cpu: float, gpu: float, accelerator: str | None, address: str | None) -> int:
-    """How many trials fit at once now; 1 where none does on a cluster that can grow.
+def room(cpu: float, gpu: float, accelerator: str | None, address: str | None, processes: int = 1) -> int:
+    """How many trials fit at once now; 1 where none does on a cluster that can grow. See ``check_resources``.
 
     Raises WslSweepError where a trial fits nowhere, and no node will come.
     """
     try:
-        return check_resources(cpu, gpu, accelerator)
+        return check_resources(cpu, gpu, accelerator, processes)
     except WslSweepError:
         if address is None or not _can_grow():
             raise
@@ -160,25 +160,37 @@ def card_kinds() -> dict[str, float]:
     return kinds
 
 
-def check_resources(cpu: float, gpu: float, accelerator: str | None = None) -> int:
-    """How many trials fit at once. Raises WslSweepError where one does not fit anywhere."""
+def check_resources(cpu: float, gpu: float, accelerator: str | None = None, processes: int = 1) -> int:
+    """How many trials fit at once. Raises WslSweepError where one does not fit anywhere.
+
+    Args:
+        cpu: of each process of a trial.
+        gpu: of a trial, which its processes divide among them.
+        accelerator: the kind of card that it needs, or None.
+        processes: of a trial; they may lie on several nodes.
+    """
     import ray
 
     if accelerator is not None and accelerator not in card_kinds():
         known = ", ".join(sorted(card_kinds())) or "none"
         raise WslSweepError(f"resources.accelerator is {accelerator}, and no node has one; there are: {known}")
-    slots = 0
+    places, each = 0, gpu / processes
     largest = (0.0, 0.0)
     for node in ray.nodes():
         if not node["Alive"] or (accelerator is not None and f"{ACCELERATOR}{accelerator}" not in node["Resources"]):
             continue
         has = (node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0))
         largest = max(largest, has)
-        by_gpu = has[1] / gpu if gpu else float("inf")
-        slots += int(min(has[0] / cpu, by_gpu) + 1e-9)
-    if slots == 0:
+        by_gpu = has[1] / each if gpu else float("inf")
+        places += int(min(has[0] / cpu, by_gpu) + 1e-9)
+    if places < processes and processes > 1:
+        raise WslSweepError(
+            f"a trial asks for {processes} processes of {cpu:g} CPUs and {each:g} GPUs each, and there is room for "
+            f"{places} (the largest node: {largest[0]:g} CPUs, {largest[1]:g} GPUs); change resources in the file"
+        )
+    if places == 0:
         raise WslSweepError(
             f"a trial asks for {cpu:g} CPUs and {gpu:g} GPUs, and no node has that (the largest: {largest[0]:g} CPUs, "
             f"{largest[1]:g} GPUs); change resources in the file"
         )
-    return slots
+    return places // processes

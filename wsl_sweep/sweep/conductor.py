@@ -53,6 +53,11 @@ class Task:
     whole_card: bool = False
     elsewhere: tuple[Mapping[str, Any], ...] = ()
 
+    @property
+    def processes(self) -> int:
+        """That do it together; students are evaluated by one alone."""
+        return 1 if self.kind == "evaluate" else self.trials[0].processes
+
     def to_json(self) -> dict[str, Any]:
         """As plain data, for a worker."""
         return {
@@ -443,7 +448,7 @@ class Conductor:
             whole_card=known is not None and known.out_of_memory,
             elsewhere=tuple(self._elsewhere(trial.trial_id)) if known is None or known.attempt == 0 else (),
         )
-        named = teacher_identity(trial.config, trial.part, trial.threads)
+        named = teacher_identity(trial.config, trial.part, trial.threads, trial.processes)
         if named is not None and named[0] in self._failed_teachers:
             self.tasks[task.key] = task
             self.started(task.key)

@@ -159,6 +159,10 @@ def _data_set(dataset: Mapping[str, Any]) -> Answer:
         return _cifar(name, root)
     if name == "image_folder" and root is not None:
         return _pictures(root)
+    if name == "imagenet" and root is not None:
+        return _imagenet(root)
+    if name == "mnli":
+        return _sentences(root, str(dataset["vocabulary"]))
     return {"found": "comes with scikit-learn"} if root is None else _readable(root)
 
 
@@ -173,6 +177,34 @@ def _pictures(root: str) -> Answer:
         file.read(1)
     found = f"{len(listing.pictures)} pictures of {len(listing.classes)} classes"
     return {"root": root, "found": found, "content": digest.hexdigest()[:16]}
+
+
+def _imagenet(root: str) -> Answer:
+    from wsl_sweep.imagenet_listing import list_imagenet
+
+    listing = list_imagenet(root)
+    for row in (0, listing.train):
+        with (listing.root / listing.path(row)).open("rb") as file:
+            file.read(1)
+    test = len(listing) - listing.train
+    found = f"{listing.train:,} training and {test:,} test pictures of {len(listing.classes):,} classes"
+    return {"root": root, "found": found, "content": listing.content()[:16]}
+
+
+def _sentences(root: str | None, vocabulary: str) -> Answer:
+    from wsl_sweep.data.mnli import mnli_there
+    from wsl_sweep.pair_files import content_of, pair_files, vocabulary_files
+
+    words = vocabulary_files(vocabulary) or ()
+    there = mnli_there({"root": root, "vocabulary": vocabulary})
+    if root is None:
+        return {"found": "in the hub's cache"} if there else {"found": "absent", "download": True}
+    found = pair_files(root)
+    content = content_of((*found.files, *words))[:16]
+    answer: Answer = {"root": root, "found": f"{len(found.files)} files of sentences", "content": content}
+    if not there:
+        answer |= {"found": f"{answer['found']}, without the vocabulary {vocabulary}", "download": True}
+    return answer
 
 
 def _cifar(name: str, root: str | None) -> Answer:

@@ -20,6 +20,7 @@ from ray.tune import Callback, PlacementGroupFactory, RunConfig, TuneConfig, Tun
 from ray.tune.search import Searcher
 
 from wsl_sweep.errors import Terminated, WslSweepError
+from wsl_sweep.spec.spec import Spec
 from wsl_sweep.storage import Place
 from wsl_sweep.sweep.cluster import ACCELERATOR, check_resources
 from wsl_sweep.sweep.conductor import Conductor, Task, sane
@@ -105,6 +106,7 @@ class _TuneSearcher(Searcher):  # type: ignore[misc]
             "key": task.key,
             "arm": _arm_of_task(task),
             "whole_card": task.whole_card,
+            "processes": task.processes,
             "accelerator": self.conductor.accelerator_of(task),
         }
 
@@ -193,8 +195,8 @@ class _TuneSearcher(Searcher):  # type: ignore[misc]
 class _Slots:
     """How many trials fit at once, looked up again now and then: a cluster may grow."""
 
-    def __init__(self, slots: int, cpu: float, gpu: float, accelerator: str | None) -> None:
-        self._slots, self._asked = slots, (cpu, gpu, accelerator)
+    def __init__(self, slots: int, cpu: float, gpu: float, accelerator: str | None, processes: int) -> None:
+        self._slots, self._asked = slots, (cpu, gpu, accelerator, processes)
         self._looked = time.monotonic()
 
     def __call__(self) -> int:
@@ -317,7 +319,7 @@ def fit(
     spec, resources = conductor.spec, conductor.spec.resources
     problems: list[BaseException] = []
     epochs = spec.most_epochs()
-    slots = _Slots(setting.slots, resources.cpu, setting.gpu, resources.accelerator)
+    slots = _Slots(setting.slots, resources.cpu, setting.gpu, resources.accelerator, spec.processes)
     searcher = _TuneSearcher(conductor, hands, _task_writer(conductor, setting, epochs), slots, problems, left, rows_of)
     scheduler = ArmScheduler(
         make=lambda: build_scheduler(spec.scheduler, spec.metrics[0], spec.modes[0], epochs),
@@ -329,7 +331,7 @@ def fit(
     scratch = tempfile.mkdtemp(prefix="wsl-sweep-ray-")
     try:
         tuner = Tuner(
-            tune.with_resources(tune_function, functools.partial(_resources_of, cpu=resources.cpu, gpu=setting.gpu)),
+            tune.with_resources(tune_function, _resources(spec, setting.gpu)),
             param_space={},
             tune_config=TuneConfig(
                 search_alg=searcher,
@@ -371,6 +373,7 @@ def _task_writer(conductor: Conductor, setting: Setting, epochs: int) -> Callabl
         "metrics": list(spec.metrics),
         "scheduled": spec.scheduler.name != "none",
         "bank": dict(setting.bank),
+        "workers": spec.workers,
         "import_folders": list(setting.import_folders),
         "driver_folder": _working_folder(),
         "teachers": None if setting.teachers is None else str(setting.teachers),
@@ -380,7 +383,8 @@ def _task_writer(conductor: Conductor, setting: Setting, epochs: int) -> Callabl
             "keep_all": spec.keep == "all",
         },
     }
-    return lambda task: json.dumps({**task.to_json(), **common, "gpu": _gpus(setting.gpu, task.whole_card)})
+    gpu, cpu = setting.gpu / spec.processes, spec.resources.cpu
+    return lambda task: json.dumps({**task.to_json(), **common, "cpu": cpu, "gpu": _gpus(gpu, task.whole_card)})
 
 
 def _working_folder() -> str | None:
@@ -391,15 +395,21 @@ def _working_folder() -> str | None:
 
 
 def _gpus(gpu: float, whole_card: bool) -> float:
-    """GPUs of a task: the trial's, or as many whole ones as that touches."""
+    """GPUs of a task's process: the trial's, or as many whole ones as that touches."""
     return float(math.ceil(gpu)) if whole_card else gpu
 
 
+def _resources(spec: Spec, gpu: float) -> Callable[[Mapping[str, Any]], PlacementGroupFactory]:
+    """What the tasks of a sweep take whose trials have ``gpu`` GPUs."""
+    return functools.partial(_resources_of, cpu=spec.resources.cpu, gpu=gpu / spec.processes)
+
+
 def _resources_of(config: Mapping[str, Any], cpu: float, gpu: float) -> PlacementGroupFactory:
+    """What a task takes: a bundle for each of its processes, close together."""
     bundle = {"CPU": cpu, "GPU": _gpus(gpu, bool(config.get("whole_card")))}
     if config.get("accelerator"):
         bundle[f"{ACCELERATOR}{config['accelerator']}"] = 0.001
-    return PlacementGroupFactory([bundle])
+    return PlacementGroupFactory([bundle] * config.get("processes", 1), strategy="PACK")
 
 
 def report_seconds(scheduled: bool, slots: int) -> float:

@@ -8,7 +8,6 @@ import gc
 import json
 import os
 import socket
-import sys
 import tempfile
 import time
 import traceback
@@ -16,12 +15,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from wsl_sweep.errors import DamagedStudentError, StorageError, WslSweepError
+from wsl_sweep.errors import DamagedStudentError, ProcessLostError, StorageError, WslSweepError
 from wsl_sweep.spec.plan import Trial
 from wsl_sweep.storage import Place, place
 from wsl_sweep.sweep.elsewhere import OUTCOME, STUDENT, newest_attempt
+from wsl_sweep.sweep.helpers import find_users_code, group_of
 from wsl_sweep.training.lost import GONE
-from wsl_sweep.user_code import search_in
 
 Report = Callable[[dict[str, Any]], None]
 Facts = dict[str, Callable[[], Any]]
@@ -53,23 +52,22 @@ def run_task(task: Mapping[str, Any], report: Report, look: Look = lambda: None)
     """Does a task and reports rows of epochs as they come and, last of all, its outcome.
 
     What goes wrong inside becomes an outcome with its reason; the worker stays as it is and takes the next task. Only
-    an error of the device leaves the function, so that Ray takes the whole process away.
+    an error of the device leaves the function, so that Ray takes the whole process away, and the loss of another
+    process of the trial, which ends as if this one had died.
 
     Args:
         task: a ``Task`` of the conductor as plain data, with what ``runner.fit`` adds: ``storage``, ``import_folders``,
-            ``driver_folder``, ``bank``, ``gpu``, ``metrics`` (that a scheduler reads), ``report_seconds`` (epochs are
-            reported together, at most this often), ``rungs`` (epochs that are reported in any case), ``scheduled``
-            (whether any report may be the last), ``sweep_uuid``, ``checkpoints`` (the fields of
-            ``CheckpointSettings``) and ``teachers`` (where a cluster keeps them, or None).
+            ``driver_folder``, ``bank``, ``cpu`` and ``gpu`` (of each process), ``workers``, ``metrics`` (that a
+            scheduler reads), ``report_seconds`` (epochs are reported together, at most this often), ``rungs`` (epochs
+            that are reported in any case), ``scheduled`` (whether any report may be the last), ``sweep_uuid``,
+            ``checkpoints`` (the fields of ``CheckpointSettings``) and ``teachers`` (where a cluster keeps them, or
+            None).
         report: ``tune.report``, or what stands for it.
         look: asked between steps whether to save and end.
     """
     folder = place(task["storage"])
     started = time.perf_counter()
-    if task.get("driver_folder") not in task.get("import_folders", ()):
-        # Ray lets workers look in the driver's folder first; of a resumed sweep that may be any folder.
-        sys.path[:] = [entry for entry in sys.path if entry not in ("", task.get("driver_folder"))]
-    search_in(task.get("import_folders", ()))
+    find_users_code(task)
     log = folder / "teachers.log" if task["kind"] != "train" else trial_folder(folder, task) / "log.txt"
     facts: Facts = {}
     broken: Exception | None = None
@@ -77,6 +75,9 @@ def run_task(task: Mapping[str, Any], report: Report, look: Look = lambda: None)
         with _output_to(log):
             try:
                 outcome = _DO[task["kind"]](task, report, facts, look)
+            except ProcessLostError as error:
+                print(f"cannot go on: {error}", flush=True)
+                raise
             except Exception as error:  # not SystemExit, by which Tune stops a trial in ``report``
                 outcome = _outcome_of(error)
                 if outcome["status"] == "failed" and "CUDA" in str(error):
@@ -156,15 +157,20 @@ def _train(task: Mapping[str, Any], report: Report, facts: Facts, look: Look) ->
     rows_file = folder / f"attempt-{task['attempt']}" / "rows.json"
     check = _check_of(look)
     check()
-    with TrialTraining(
-        _job(task, trial),
-        _teachers(task),
-        check=check,
-        attempts=Attempts(folder),
-        attempt=task["attempt"],
-        trial_id=trial.trial_id,
-        checkpoints=CheckpointSettings(**task["checkpoints"]),
-    ) as training:
+    job, store = _job(task, trial), _teachers(task)
+    with (
+        group_of(task, job, store, "trial") as group,
+        TrialTraining(
+            job,
+            store,
+            check=check,
+            attempts=Attempts(folder),
+            attempt=task["attempt"],
+            trial_id=trial.trial_id,
+            checkpoints=CheckpointSettings(**task["checkpoints"]),
+            group=group,
+        ) as training,
+    ):
         facts["teacher"] = training.teacher_facts
         facts["fingerprint"] = lambda: training.fingerprint
         facts["device"] = lambda: training.device
@@ -303,13 +309,16 @@ def _teacher(task: Mapping[str, Any], report: Report, facts: Facts, look: Look) 
             report({"teacher_epoch": row["epoch"], "teacher_epochs": epochs})
             last_report[0] = time.perf_counter()
 
-    card = train_teacher(
-        job,
-        _teachers(task),
-        on_epoch=on_epoch,
-        check=_check_of(look),
-        checkpoints=CheckpointSettings(**task["checkpoints"]),
-    )
+    store = _teachers(task)
+    with group_of(task, job, store, "teacher") as group:
+        card = train_teacher(
+            job,
+            store,
+            on_epoch=on_epoch,
+            check=_check_of(look),
+            checkpoints=CheckpointSettings(**task["checkpoints"]),
+            group=group,
+        )
     return {"status": "finished", "card": {"metrics": (card or {}).get("metrics")}}
 
 
@@ -349,7 +358,9 @@ def _job(task: Mapping[str, Any], trial: Trial) -> Any:
     from wsl_sweep.training import BankSettings, Job
 
     part: Any = trial.part
-    return Job(dict(trial.config), part, trial.threads, BankSettings(**task["bank"]), task["gpu"])
+    bank = BankSettings(**task["bank"])
+    config = dict(trial.config)
+    return Job(config, part, trial.threads, bank, task["gpu"], task["workers"], processes=trial.processes)
 
 
 def _first_line(error: BaseException) -> str:

@@ -399,6 +399,8 @@ def _point(row: Row) -> tuple[int, int]:
 def trial_params(trial: Trial) -> dict[str, str]:
     """A trial's whole configuration by dotted path, as MLflow keeps it: text, of bounded length."""
     params = {**flatten(trial.config), "part": trial.part, "threads": trial.threads}
+    if trial.processes > 1:
+        params["processes"] = trial.processes
     return {path: str(value)[:PARAM_LENGTH] for path, value in params.items()}
 
 

@@ -14,6 +14,7 @@ from wsl_sweep.data import TaskData
 from wsl_sweep.data.inputs import moved
 from wsl_sweep.data.streams import stream
 from wsl_sweep.training.bank import TeacherOutputs
+from wsl_sweep.training.group import ALONE, Group
 from wsl_sweep.training.step import StepInputs
 
 WHOLE_EPOCH = 2**62
@@ -66,11 +67,15 @@ def epoch_inputs(
     batch_size: int,
     draws: Container[str] = (),
     first_step: int = 0,
+    group: Group = ALONE,
 ) -> Iterator[StepInputs]:
     """The inputs of the steps of ``epoch`` from ``first_step`` on (both counted from 0), in their order.
 
     Order and views are streams of (seed, epoch), ``draws`` (``keeping``, ``permuting``) of (seed, epoch, step): so
     a step's inputs are the same bits wherever an epoch begins, and of those before it nothing is computed.
+
+    In a ``group`` a process brings the inputs of its own share of a batch, and asks the teacher for that alone; all
+    else is of the whole batch.
     """
     device, train = data.train.labels.device, data.train
     order = torch.randperm(len(train), generator=stream(seed, "order", epoch))
@@ -78,16 +83,19 @@ def epoch_inputs(
     batches = torch.split(order, batch_size)[first_step : steps_an_epoch(len(train), batch_size)]
     if not batches:
         return
-    rows = torch.cat(batches)
-    sizes = [len(batch) for batch in batches]
-    labels = torch.split(train.labels[moved(rows, device)], sizes)
+    labels = torch.split(train.labels[moved(torch.cat(batches), device)], [len(batch) for batch in batches])
+    shares = [batch[group.share(len(batch))] for batch in batches]
+    rows = torch.cat(shares)
+    sizes = [len(share) for share in shares]
     brought = train.views.batches(rows, views[rows], sizes)
     step = first_step
     with contextlib.closing(brought) if isinstance(brought, Generator) else contextlib.nullcontext():
         for window in windows(batches, teacher.window if teacher is not None else WHOLE_EPOCH):
-            together = torch.cat(window)
             inputs = next(brought) if len(window) == 1 else None
-            of_teacher = teacher.outputs(together, views[together], inputs) if teacher is not None else None
+            of_teacher = None
+            if teacher is not None:
+                together = torch.cat([batch[group.share(len(batch))] for batch in window])
+                of_teacher = _of_all(teacher.outputs(together, views[together], inputs), window, group)
             start = 0
             for batch in window:
                 stop = start + len(batch)
@@ -108,6 +116,23 @@ def epoch_inputs(
                     **drawn,
                 )
                 start, step = stop, step + 1
+
+
+def _of_all(own: TeacherOutputs, window: Sequence[Tensor], group: Group) -> TeacherOutputs:
+    """What the teacher says of the batches of a window, of which each process has asked for its shares."""
+    if group.size == 1:
+        return own
+    by_batch = [group.sizes(len(batch)) for batch in window]
+    sizes = [sum(of_rank) for of_rank in zip(*by_batch, strict=True)]
+    places = torch.split(torch.arange(sum(sizes)), sizes)
+    taken, done = [], [0] * group.size
+    for batch, of_batch in zip(window, by_batch, strict=True):
+        for rank, size in enumerate(of_batch if group.splits(len(batch)) else of_batch[:1]):
+            taken.append(places[rank][done[rank] : done[rank] + size])
+        done = [before + size for before, size in zip(done, of_batch, strict=True)]
+    order = moved(torch.cat(taken), own.logits.device)
+    parts = (own.logits, own.cross_entropy, own.features)
+    return TeacherOutputs(*(None if one is None else group.gather(one, sizes)[order] for one in parts))  # type: ignore[arg-type]
 
 
 def windows(batches: Sequence[Tensor], most: int) -> Iterator[list[Tensor]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from wsl_sweep.spec.catalogue import is_library_model
+from wsl_sweep.spec.catalogue import is_library_model, library_of_model
 from wsl_sweep.user_code import is_import_name, source_digest
 
 ROOMS = ("distill", "models", "data", "training")
@@ -64,10 +64,8 @@ def source_of(model: str) -> str | None:
 
 def library_of(model: str) -> str | None:
     """Name and version of the library that a model comes from, where it is not this package or a user's own."""
-    if not is_library_model(model):
-        return None
-    library = model.partition(":")[0]
-    return f"{library} {version(library)}"
+    library = library_of_model(model)
+    return f"{library} {version(library)}" if library is not None else None
 
 
 def own_code(config: Mapping[str, Any]) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import time
 from collections.abc import Callable, Container, Iterator, Mapping
@@ -17,6 +18,7 @@ from wsl_sweep.errors import DivergedError
 from wsl_sweep.training.attempts import Row
 from wsl_sweep.training.device import seed_everything
 from wsl_sweep.training.feed import TeacherLogits, epoch_inputs, steps_an_epoch
+from wsl_sweep.training.group import ALONE, Group
 from wsl_sweep.training.keeper import Keeper
 from wsl_sweep.training.metrics import part_metrics, teacher_metrics, weight_metrics
 from wsl_sweep.training.state import TrainingState
@@ -77,17 +79,26 @@ def learning_rate(base: float, schedule: Mapping[str, Any], epoch: int, step: in
 
 
 @torch.no_grad()
-def predict(model: nn.Module, examples: Examples) -> Tensor:
-    """(N, C) float32 logits of the examples as they are, the model in eval mode; always in the same batches."""
+def predict(model: nn.Module, examples: Examples, group: Group = ALONE) -> Tensor:
+    """(N, C) float32 logits of the examples as they are, the model in eval mode; always in the same batches.
+
+    In a ``group`` each process computes some of the batches.
+    """
     was_training = model.training
     model.eval()
     rows = torch.arange(len(examples))
     shapes = examples.views.shapes(rows)
     if shapes is not None:  # so that a batch is of about one shape
         rows = shapes.argsort(stable=True)
-    sizes = [len(batch) for batch in torch.split(rows, EVALUATION_BATCH)]
-    plain = torch.full_like(rows, examples.views.identity)
-    logits = torch.cat([model(batch).float() for batch in examples.views.batches(rows, plain, sizes)])
+    batches = torch.split(rows, EVALUATION_BATCH)
+    shared = group.splits(len(batches))
+    own = batches[group.share(len(batches))]
+    plain = torch.full((sum(map(len, own)),), examples.views.identity)
+    brought = examples.views.batches(torch.cat(own), plain, [len(batch) for batch in own])
+    logits = torch.cat([model(batch).float() for batch in brought])
+    if shared:
+        ends = torch.tensor([0, *group.sizes(len(batches))]).cumsum(0).tolist()
+        logits = group.gather(logits, [sum(map(len, batches[a:b])) for a, b in itertools.pairwise(ends)])
     model.train(was_training)
     return logits if shapes is None else logits[rows.argsort().to(logits.device)]
 
@@ -111,6 +122,7 @@ def train_epochs(
     say: Callable[[str], None] = lambda text: None,
     start: TrainingState | None = None,
     keeper: Keeper | None = None,
+    group: Group = ALONE,
 ) -> Iterator[Row]:
     """Trains ``model`` in place and yields one row of metrics an epoch.
 
@@ -135,6 +147,8 @@ def train_epochs(
         say: told why a GPU does not replay steps, if it does not.
         start: where it goes on, to the same bits as if it had never ended; None for the beginning.
         keeper: may take the training's state before each step and after each epoch, and counts both.
+        group: the processes that train it together, all of them called alike but for ``check`` and ``keeper``; what
+            layers draw is then a stream of (seed, process, epoch, step).
 
     Raises:
         DivergedError: a loss is NaN or infinite, with the epoch.
@@ -152,6 +166,7 @@ def train_epochs(
         graphs=may_graph,
         batch_size=batch_size,
         say=say,
+        group=group,
     )
     keeper = keeper if keeper is not None else Keeper()
     drifting = teacher.drifting() if teacher is not None else {}
@@ -163,6 +178,7 @@ def train_epochs(
 
     if start is not None:
         start.restore(runner, drifting)
+    group.follow([*model.parameters(), *model.buffers()])
     for epoch in range(first_epoch, epochs):
         first_step = skipped if epoch == first_epoch else 0
         if first_step == 0:
@@ -177,6 +193,7 @@ def train_epochs(
             batch_size=batch_size,
             draws=draws,
             first_step=first_step,
+            group=group,
         )
         model.train()
         for step in range(first_step, steps):
@@ -184,17 +201,30 @@ def train_epochs(
             with keeper.stopping(here):
                 check()
                 keeper.before_step(here)
+                _seed_layers(group, "teacher", seed, epoch, step, batch_size, len(data.train))
                 inputs = next(feed)
+            _seed_layers(group, "layers", seed, epoch, step, batch_size, len(data.train))
             runner(inputs, learning_rate(optimizer["lr"], schedule, epoch, step, steps))
             keeper.after_step()
         with keeper.stopping(functools.partial(take, epoch, steps)):
             of_teacher = teacher.validation_logits() if teacher is not None else None
-        row = _row(epoch + 1, model, data, runner, of_teacher, weighs, time.perf_counter() - started)
+        row = _row(epoch + 1, model, data, runner, of_teacher, weighs, time.perf_counter() - started, group)
         for name in ("train/loss", "validation/loss"):
-            if not math.isfinite(row[name]):
+            if group.leads and not math.isfinite(row[name]):
                 raise DivergedError(f"{name} became {row[name]} in epoch {epoch + 1}; lower {section}optimizer.lr")
         keeper.after_epoch(row, functools.partial(take, epoch + 1, 0))
         yield row
+
+
+def _seed_layers(group: Group, purpose: str, seed: int, epoch: int, step: int, batch_size: int, examples: int) -> None:
+    """Where several processes train, what layers draw in a step depends on nothing before it.
+
+    So to go on from a checkpoint takes the leader's alone. A batch that every process computes whole is the same to
+    each of them.
+    """
+    if group.size > 1:
+        whose = group.rank if group.splits(min(batch_size, examples - step * batch_size)) else 0
+        seed_everything(stream_seed(seed, f"{purpose}/{whose}", epoch, step))
 
 
 def _row(
@@ -205,6 +235,7 @@ def _row(
     of_teacher: Tensor | None,
     weighs: bool,
     seconds: float,
+    group: Group,
 ) -> Row:
     loss, correct, weights, regularization, count = runner.sums.tolist()
     row: Row = {"epoch": epoch, "train/loss": loss / count, "train/accuracy": correct / count}
@@ -214,7 +245,7 @@ def _row(
             row |= weight_metrics(runner.weights)
     if runner.has_regularization:
         row["regularization_samples/fraction"] = regularization / count
-    logits = predict(model, data.validation)
+    logits = predict(model, data.validation, group)
     row |= part_metrics(logits, data.validation, "validation")
     if of_teacher is not None:
         row |= teacher_metrics(logits, of_teacher)

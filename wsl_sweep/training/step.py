@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from wsl_sweep.distill import Step, StepTerms
 from wsl_sweep.models import with_features
 from wsl_sweep.training.device import autocast
+from wsl_sweep.training.group import ALONE, Group
 
 StepLoss = Callable[[Step], StepTerms]
 
@@ -88,6 +89,8 @@ class StepRunner:
         batch_size: of a full batch; only those are recorded. None for the first that comes.
         record: how it is recorded; by default as a CUDA graph on a GPU, and not at all elsewhere.
         say: told why steps are not replayed.
+        group: the processes that share each batch; the loss is that of the whole batch on each of them. Several do
+            not record.
 
     Attributes:
         sums: (SUMS,) float64, of the epoch so far.
@@ -107,6 +110,7 @@ class StepRunner:
         batch_size: int | None = None,
         record: Record | None = None,
         say: Callable[[str], None] = lambda text: None,
+        group: Group = ALONE,
     ) -> None:
         self.model, self.step_loss, self.optimizer = model, step_loss, optimizer
         self.device = next(model.parameters()).device
@@ -115,8 +119,8 @@ class StepRunner:
         self.has_weights = self.has_regularization = False
         self.why_no_graph: str | None = None
         self._precision, self._features, self._graphs = precision, features, graphs
-        self._batch_size, self._say = batch_size, say
-        self._record = record or (_cuda_graph if self.device.type == "cuda" else None)
+        self._batch_size, self._say, self._group = batch_size, say, group
+        self._record = record or (_cuda_graph if self.device.type == "cuda" and group.size == 1 else None)
         self._warm = 0
         self._replay: Replay | None = None
         self._fixed: StepInputs | None = None
@@ -162,6 +166,9 @@ class StepRunner:
                 logits, own = with_features(self.model, inputs.inputs)
             else:
                 logits, own = self.model(inputs.inputs), None
+        if self._group.size > 1:
+            logits = self._group.gather_with_gradient(logits.float(), len(inputs.labels))
+            own = None if own is None else self._group.gather_with_gradient(own.float(), len(inputs.labels))
         terms = self.step_loss(
             Step(
                 logits=logits.float(),
@@ -177,7 +184,9 @@ class StepRunner:
             )
         )
         terms.loss.backward()  # type: ignore[no-untyped-call]
+        self._group.sum_gradients(self.model.parameters(), len(inputs.labels))
         self.optimizer.step()
+        self._group.follow(self.model.buffers())
         self.sums += _sums(terms, logits, inputs.labels)
         return terms
 

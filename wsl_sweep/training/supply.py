@@ -17,6 +17,7 @@ from wsl_sweep.distill import label_cross_entropy
 from wsl_sweep.errors import WslSweepError
 from wsl_sweep.training.bank import BankSettings, Layout, LogitBank, TeacherOutputs, bank_identity, has_features
 from wsl_sweep.training.device import undisturbed
+from wsl_sweep.training.group import ALONE, Group
 from wsl_sweep.training.records import Cells, LockedOutError, Mask, Waiting, Words
 from wsl_sweep.training.teachers import FrozenTeacher, teacher_batch
 
@@ -40,6 +41,7 @@ class TeacherSupply:
         bank_for_training: False where the bank lacks the features that the student reads.
         temperature: of the distillation, at which training logits are read; those of validation are read at τ = 1.
         check: called between batches; what it raises ends the training.
+        group: the processes of the training; each asks for other examples.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class TeacherSupply:
         bank_for_training: bool = True,
         temperature: float = 1.0,
         check: Callable[[], None] = lambda: None,
+        group: Group = ALONE,
     ) -> None:
         self.found = self.computed = self._missed = 0
         self.notes: list[str] = []
@@ -62,7 +65,7 @@ class TeacherSupply:
         self._by_batch, self._bank_for_training = by_batch, bank_for_training
         self._temperature = temperature
         self._endless = data.train.views.count is None
-        self._check = check
+        self._check, self._group = check, group
         self._batch = teacher_batch(data.train.labels.device)
         self._train_ids = data.train.ids.cpu()
         self._validation_logits: Tensor | None = None
@@ -99,6 +102,8 @@ class TeacherSupply:
             self.computed += len(rows)
             own = inputs if inputs is not None else self._data.train.views.take(rows, views)
             logits, features = self.teacher.training_outputs(own, bool(self._layout.features))
+            self._group.follow(self.drifting().values())
+            self._tell()
             return TeacherOutputs(logits, None, features)
 
         ids = self._train_ids[rows]
@@ -108,6 +113,7 @@ class TeacherSupply:
         inputs_of = functools.partial(self._training_inputs, rows, views, inputs if shapes is None else None)
         cells = torch.arange(len(rows)) if self._endless else ids * self._data.train.views.cells + views
         found = self._bring(ids, cells, inputs_of, bank, shapes, self._temperature)
+        self._tell()
         # A bank may hold features for others: what a student does not read, it does not get.
         return found if self._layout.features else replace(found, features=None)
 
@@ -115,15 +121,23 @@ class TeacherSupply:
         """(N, C) logits of the whole validation part, its pictures as they are."""
         if self._validation_logits is None:
             views, ids, parts = self._data.train.views, self._data.validation.ids.cpu(), []
-            for rows in torch.split(torch.arange(len(ids)), WINDOW):
+            shared = self._group.splits(len(ids))
+            own = torch.arange(len(ids))[self._group.share(len(ids))]
+            for rows in torch.split(own, WINDOW):
                 cells = ids[rows] * views.cells + views.identity  # the training view that leaves an example as it is
                 if self._endless:
                     cells = rows
                 inputs_of = functools.partial(self._validation_inputs, rows)
                 shapes = self._data.validation.views.shapes(rows)
                 parts.append(self._bring(ids[rows], cells, inputs_of, self._bank, shapes, 1.0).logits)
-            self._validation_logits = torch.cat(parts)
+            logits = torch.cat(parts)
+            self._validation_logits = self._group.gather(logits, self._group.sizes(len(ids))) if shared else logits
+            self._tell()
         return self._validation_logits
+
+    def counts(self) -> tuple[int, int]:
+        """What all processes of the training have ``computed`` and ``found``."""
+        return self.computed + self._group.noted("computed"), self.found + self._group.noted("found")
 
     def close(self) -> None:
         """Tells the bank what it was good for, and lets it go."""
@@ -137,6 +151,10 @@ class TeacherSupply:
             bank.close()
 
     # --- inside --------------------------------------------------------------------------------------------------
+
+    def _tell(self) -> None:
+        self._group.note("computed", self.computed)
+        self._group.note("found", self.found)
 
     def _training_inputs(self, rows: Tensor, views: Tensor, inputs: Tensor | None, some: Tensor) -> Tensor:
         if inputs is None:
@@ -275,6 +293,7 @@ def supply_for(
     settings: BankSettings = BankSettings(),
     about: Mapping[str, Any] | None = None,
     check: Callable[[], None] = lambda: None,
+    group: Group = ALONE,
 ) -> TeacherSupply:
     """A teacher's supply with its bank; without one where the bank cannot be had, which is said in its ``notes``.
 
@@ -293,6 +312,7 @@ def supply_for(
         settings: of the sweep.
         about: what people should read of the bank.
         check: see ``TeacherSupply``.
+        group: see ``TeacherSupply``.
     """
     device = data.train.labels.device
     if top_k is not None and top_k >= data.num_classes - 1:
@@ -336,6 +356,7 @@ def supply_for(
         bank_for_training=bank is None or not features or bank.layout.features > 0,
         temperature=temperature,
         check=check,
+        group=group,
     )
     supply.notes += notes
     return supply

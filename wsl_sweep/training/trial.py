@@ -27,9 +27,12 @@ from wsl_sweep.spec.identity import teacher_identity
 from wsl_sweep.storage import Place, place
 from wsl_sweep.training.attempts import Attempts, Checkpoint, CheckpointSettings, Found, Row
 from wsl_sweep.training.bank import BankSettings
+from wsl_sweep.training.beginning import RANDOM, TEACHER, begin, check_teacher
 from wsl_sweep.training.device import as_computed, pick_device, prepare_process
 from wsl_sweep.training.feed import examples_of, steps_an_epoch
 from wsl_sweep.training.fingerprint import fingerprint, library_versions, own_code, source_of
+from wsl_sweep.training.group import ALONE, Group
+from wsl_sweep.training.helping import local_group
 from wsl_sweep.training.keeper import CheckpointKeeper, Keeper, checkpoint_of
 from wsl_sweep.training.loop import predict, train_epochs
 from wsl_sweep.training.lost import resting_on
@@ -60,6 +63,7 @@ class Job:
         bank: what the sweep says of the logit bank.
         gpu: the part of a GPU's memory that it may take.
         workers: processes that bring data which do not lie in memory.
+        processes: that train together, each with its own ``threads`` and ``gpu`` and a share of every batch.
     """
 
     config: dict[str, Any]
@@ -68,6 +72,7 @@ class Job:
     bank: BankSettings = field(default_factory=BankSettings)
     gpu: float = 1.0
     workers: int = 0
+    processes: int = 1
 
     @property
     def seed(self) -> int:
@@ -76,7 +81,7 @@ class Job:
 
     def teacher(self) -> tuple[str, dict[str, Any]] | None:
         """Id and identity of the teacher that this job reads, or None."""
-        return teacher_identity(self.config, self.part, self.threads)
+        return teacher_identity(self.config, self.part, self.threads, self.processes)
 
 
 def train_teacher(
@@ -86,6 +91,7 @@ def train_teacher(
     on_epoch: Progress = _nothing,
     check: Check = _nothing,
     checkpoints: CheckpointSettings = CheckpointSettings(),  # noqa: B008 - frozen
+    group: Group | None = None,
 ) -> dict[str, Any] | None:
     """Makes sure that the job's teacher is in the store, and returns its card (None: it reads none).
 
@@ -99,18 +105,29 @@ def train_teacher(
         on_epoch: hears each epoch's row if it is trained now.
         check: called before each step; what it raises ends the training, ``Stopped`` with a checkpoint of the place.
         checkpoints: when they are saved.
+        group: the processes that train it; by default those of the job on this machine.
     """
     named = job.teacher()
     if named is None or job.config["teacher"].get("checkpoint"):
         return None
+    if group is None and job.processes > 1:
+        card = store.card(named[0])
+        if card is not None and store.has(named[0]):
+            return card
+        with local_group(job, store, "teacher") as together:
+            return train_teacher(job, store, on_epoch=on_epoch, check=check, checkpoints=checkpoints, group=together)
+    group = ALONE if group is None else group
     teacher_id, identity = named
 
     def train() -> tuple[nn.Module, dict[str, Any]]:
+        group.say("train")
         prepare_process(job.threads, job.gpu)
         device = pick_device()
-        config, dataset = identity["teacher"], job.config["dataset"]
+        config, dataset = job.config["teacher"], job.config["dataset"]
         data = _load(dataset, job.part, device, job.workers)
-        model = as_computed(_fresh(config["model"], data, config["seed"], "teacher").to(device))
+        network = _fresh(config["model"], data, config["seed"], "teacher")
+        _begin(network, config)
+        model = as_computed(network.to(device))
 
         def step_loss(step: Step) -> StepTerms:
             loss = smoothed_cross_entropy(
@@ -120,10 +137,14 @@ def train_teacher(
 
         begun = Attempts(store.begun(teacher_id))
         made_with = fingerprint(device, data.digest, None, source_of(config["model"]))
-        found = _newest(begun, teacher_id, made_with, data, config["schedule"], model)
+        found = None
+        if group.leads:
+            found = _newest(begun, teacher_id, made_with, data, config["schedule"], model)
+        found = _handed(group, found, made_with)
         start = TrainingState.read(found.checkpoint, model) if found is not None else None
         if start is not None:
             start.restore_model(model)
+        if start is not None and group.leads:
             print(f"the teacher goes on after epoch {start.epoch}", flush=True)
         if found is not None:
             found = replace(found, checkpoint=replace(found.checkpoint, tensors=b""))
@@ -133,7 +154,10 @@ def train_teacher(
 
         attempt = found.attempt + 1 if found is not None else 1
         settings = replace(checkpoints, keep_all=False)
-        keeper = _keeper(begun, attempt, settings, config["schedule"], checkpoint, found, needed=False)
+        keeper: Keeper = Keeper()
+        if group.leads:
+            keeper = _keeper(begun, attempt, settings, config["schedule"], checkpoint, found, needed=False)
+        group.ready()
         rows = train_epochs(
             model,
             data,
@@ -147,14 +171,17 @@ def train_teacher(
             section="teacher.",
             start=start,
             keeper=keeper,
+            group=group,
         )
         try:
-            for row in rows:
+            for row in _busy(rows, group):
                 on_epoch(row)
         except DivergedError:
             with contextlib.suppress(StorageError):
                 begun.folder.delete()  # it would come to the same
             raise
+        if not group.leads:
+            return model, {}
         metrics = {name: value for name, value in keeper.rows[-1].items() if name != "timestamp"}
         facts = {
             "identity": identity,
@@ -171,7 +198,54 @@ def train_teacher(
         }
         return model, facts
 
-    return store.ensure(teacher_id, train)
+    if group.leads:
+        card = store.ensure(teacher_id, train)
+        group.say("there")
+        return card
+    while group.hear() == "train":
+        train()
+    return store.ensure(teacher_id, _no_teacher)
+
+
+def _no_teacher() -> tuple[nn.Module, dict[str, Any]]:
+    raise TrialError("the teacher that another process of the trial has is not to be found here")
+
+
+def _busy(rows: Iterator[Row], group: Group) -> Iterator[Row]:
+    """The rows, the group being busy until after the last."""
+    group.occupied(True)
+    yield from rows
+    group.occupied(False)
+
+
+def _handed(group: Group, found: Found | None, made_with: Mapping[str, str | None]) -> Found | None:
+    """The checkpoint that the leader has found, on every process; its rows stay with the leader.
+
+    Raises TrialError: another process would make the training with something else.
+    """
+    if group.size == 1:
+        return found
+    if group.leads:
+        group.say(dict(made_with))
+        one = None if found is None else found.checkpoint
+        group.say(
+            None
+            if found is None or one is None
+            else [found.attempt, one.epoch, one.step, one.seconds, dict(one.training), len(one.tensors)]
+        )
+        if one is not None:
+            group.hand(one.tensors, len(one.tensors))
+        return found
+    leaders = group.hear()
+    differ = [name for name, value in made_with.items() if leaders.get(name) != value]
+    if differ:
+        raise TrialError(f"it would train with another {', '.join(differ)} than the first process")
+    told = group.hear()
+    if told is None:
+        return None
+    attempt, epoch, step, seconds, training, size = told
+    tensors = group.hand(None, size)
+    return Found(attempt, Checkpoint("", dict(made_with), epoch, step, seconds, (), None, training, tensors))
 
 
 def teacher_weights(job: Job, store: TeacherStore) -> Path:
@@ -205,8 +279,11 @@ class TrialTraining:
         attempt: which attempt at the trial this is.
         trial_id: whose checkpoints count; by default that of the folder of ``attempts``.
         checkpoints: when they are saved.
+        group: the processes that train it, of which this is one; by default those of the job on this machine, which
+            ``close`` ends.
 
     Raises:
+        ProcessLostError: one of the processes died.
         StorageError: its data, its teacher or its storage are gone or full.
     """
 
@@ -221,25 +298,38 @@ class TrialTraining:
         attempt: int = 1,
         trial_id: str | None = None,
         checkpoints: CheckpointSettings = CheckpointSettings(),  # noqa: B008 - frozen
+        group: Group | None = None,
     ) -> None:
         self.job = job
-        card = train_teacher(job, store, on_epoch=on_teacher_epoch, check=check, checkpoints=checkpoints)
-        prepare_process(job.threads, job.gpu)
-        self.device = pick_device()
-        self.data = _load(job.config["dataset"], job.part, self.device, job.workers)
-        self._objective = Objective(job.config["distillation"])
-        self._check = check
-        self.teacher, self.teacher_digest = self._supply(store, card)
+        self.teacher: TeacherSupply | None = None
+        self._together = contextlib.ExitStack()
+        if group is None:
+            group = self._together.enter_context(local_group(job, store, "trial"))
+        self._group = group
         try:
+            card = train_teacher(
+                job, store, on_epoch=on_teacher_epoch, check=check, checkpoints=checkpoints, group=group
+            )
+            prepare_process(job.threads, job.gpu)
+            self.device = pick_device()
+            self.data = _load(job.config["dataset"], job.part, self.device, job.workers)
+            self._objective = Objective(job.config["distillation"])
+            self._check = check
+            self.teacher_digest = self._teacher_digest(store, card)
+            self.teacher = self._supply(store)
             student = _fresh(job.config["student"]["model"], self.data, job.seed, "initialisation")
-            self.student = as_computed(student.to(self.device))
+            self._begin(student, store)
+            self.student = self._in_groups(as_computed(student.to(self.device)))
             self._found = self._go_on(attempts, trial_id) if attempts is not None else None
+            self._found = _handed(group, self._found, self.fingerprint if group.size > 1 else {})
             self._start = self._state(self._found.checkpoint) if self._found is not None else None
             if self._found is not None and self._start is not None:
                 self._start.restore_model(self.student)
                 self._found = replace(self._found, checkpoint=replace(self._found.checkpoint, tensors=b""))
             self._keeper = self._keeper_of(attempts, attempt, trial_id, checkpoints)
+            group.ready()
         except BaseException:
+            group.occupied(True)
             self.close()
             raise
 
@@ -278,7 +368,8 @@ class TrialTraining:
         return self._found.attempt, self._found.checkpoint.epoch, self._found.checkpoint.step
 
     def __iter__(self) -> Iterator[Row]:
-        return train_epochs(
+        self._group.say("train")
+        rows = train_epochs(
             self.student,
             self.data,
             self._objective.step,
@@ -295,7 +386,18 @@ class TrialTraining:
             check=self._check,
             start=self._start,
             keeper=self._keeper,
+            group=self._group,
         )
+        return _busy(rows, self._group)
+
+    def _in_groups(self, student: nn.Module) -> nn.Module:
+        """The student, its batch normalisation over the whole batch where that is asked for."""
+        if self._group.size == 1 or self.job.config["student"].get("batchnorm") != "sync":
+            return student
+        if torch.device(self.device).type != "cuda":
+            raise TrialError("student.batchnorm: sync needs a GPU for each process; on CPUs it is by process")
+        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(student)  # type: ignore[no-untyped-call]
+        return converted
 
     def __enter__(self) -> TrialTraining:
         return self
@@ -304,9 +406,12 @@ class TrialTraining:
         self.close()
 
     def close(self) -> None:
-        """Gives the logit bank back; ``teacher_facts`` stay."""
-        if self.teacher is not None:
-            self.teacher.close()
+        """Gives the logit bank back, and ends the other processes; ``teacher_facts`` stay."""
+        try:
+            if self.teacher is not None:
+                self.teacher.close()
+        finally:
+            self._together.close()
 
     def teacher_facts(self) -> dict[str, Any] | None:
         """How often the teacher ran for this trial: ``computed`` and ``found`` pictures, ``notes``; or None.
@@ -316,9 +421,10 @@ class TrialTraining:
         if self.teacher is None:
             return None
         before: Mapping[str, Any] = (self._found.checkpoint.teacher if self._found else None) or {}
+        computed, found = self.teacher.counts()
         return {
-            "computed": before.get("computed", 0) + self.teacher.computed,
-            "found": before.get("found", 0) + self.teacher.found,
+            "computed": before.get("computed", 0) + computed,
+            "found": before.get("found", 0) + found,
             "notes": list(dict.fromkeys([*before.get("notes", ()), *self.teacher.notes])),
         }
 
@@ -356,22 +462,41 @@ class TrialTraining:
 
         return _keeper(attempts, attempt, settings, self.job.config["schedule"], checkpoint, self._found)
 
-    def _supply(self, store: TeacherStore, card: dict[str, Any] | None) -> tuple[TeacherSupply | None, str | None]:
-        named = self.job.teacher()
-        if named is None:
-            return None, None
-        config = self.job.config["teacher"]
-        path = teacher_weights(self.job, store)
+    def _teacher_digest(self, store: TeacherStore, card: dict[str, Any] | None) -> str | None:
+        """SHA-256 of the teacher's weights; None where the job reads none."""
+        if self.job.teacher() is None:
+            return None
         with resting_on("the teacher's weights"):
-            digest = card["sha256"] if card else _digest(path)
+            return str(card["sha256"]) if card else _digest(teacher_weights(self.job, store))
+
+    def _unchanged(self, weights: Path) -> None:
+        """Raises TrialError: the teacher's weights are not any more what they were."""
+        if _digest(weights) != self.teacher_digest:  # what it says would be kept under another's name
+            raise TrialError(f"{weights} changed while a trial that rests on it was running")
+
+    def _begin(self, student: nn.Module, store: TeacherStore) -> None:
+        """Puts the weights from which it begins into a fresh student."""
+        if self.job.config["student"].get("init") != TEACHER:
+            _begin(student, self.job.config["student"])
+            return
+        name, weights = self.job.config["student"]["model"], teacher_weights(self.job, store)
+        check_teacher(student, name, self.job.config["teacher"]["model"], self.data.num_classes, self.data.in_channels)
+        with resting_on("the teacher's weights"):
+            begin(student, name, TEACHER, weights)
+            self._unchanged(weights)
+
+    def _supply(self, store: TeacherStore) -> TeacherSupply | None:
+        named = self.job.teacher()
+        if named is None or not self._objective.distils:
+            return None
+        config, digest = self.job.config["teacher"], self.teacher_digest
+        path = teacher_weights(self.job, store)
 
         def make_teacher() -> FrozenTeacher:
             model = build(config["model"], self.data.num_classes, self.data.in_channels)
             with resting_on("the teacher's weights"):
                 teacher = FrozenTeacher.load(model, path, config["model"], self.data.validation, config["mode"])
-                now = _digest(path)
-            if now != digest:  # what it says would be kept under another's name
-                raise TrialError(f"{path} changed while a trial that rests on it was running")
+                self._unchanged(path)
             return teacher
 
         return supply_for(
@@ -388,7 +513,8 @@ class TrialTraining:
             settings=self.job.bank,
             about={"teacher": named[0], "model": config["model"], "dataset": self.job.config["dataset"]["name"]},
             check=self._check,
-        ), digest
+            group=self._group,
+        )
 
 
 def _newest(
@@ -458,6 +584,12 @@ def _load_test(dataset: Mapping[str, Any], device: str, workers: int) -> Example
 
 def _fresh(name: str, data: TaskData, seed: int, purpose: str) -> nn.Module:
     return build_with_seed(lambda: build(name, data.num_classes, data.in_channels), stream_seed(seed, purpose))
+
+
+def _begin(model: nn.Module, section: Mapping[str, Any]) -> None:
+    """Puts the weights from which it begins into the fresh model of a ``teacher`` or ``student`` section."""
+    with resting_on("pretrained weights"):
+        begin(model, section["model"], section.get("init", RANDOM))
 
 
 def load_student(job: Job, folder: Path | Place, num_classes: int, in_channels: int) -> nn.Module:
