@@ -189,6 +189,7 @@ def test_soft_labels_of_the_best_student(here: Workplace) -> None:
     )
     expected = 1 - torch.exp(-own / (theirs + 1e-7))
     torch.testing.assert_close(soft.weights.double(), expected, atol=2e-3, rtol=0)
+    assert soft.pictures is not None
     assert soft.pictures.shape[0] == soft.regularization.shape[0] == count
     assert (float(soft.pictures.min()), float(soft.pictures.max())) == (0.0, 1.0)
     assert soft.trial_id in {trial["trial_id"] for trial in here.summary("alpha")["trials"]}

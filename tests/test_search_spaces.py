@@ -7,11 +7,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.conftest import REPO, Workplace
+from tests.data.glue import write_glue
 from tests.test_sweeps import check_against_mlflow, done
 
 pytestmark = pytest.mark.slow
@@ -21,8 +23,11 @@ SPACES = sorted(path.stem for path in (REPO / "search_spaces").glob("*.yaml"))
 GRID = "temperature"
 """Run twice."""
 
+ROOTS: dict[str, Callable[[Path], Path]] = {"mnli_wsl": lambda folder: write_glue(folder, 90, 18, 15)}
+"""File → what makes the data that it needs."""
+
 RUN_ALL = """
-import functools, sys, traceback
+import functools, json, os, sys, traceback
 from pathlib import Path
 import yaml
 from wsl_sweep.app import RunOptions, driving, run_sweep
@@ -34,11 +39,13 @@ import ray
 
 ray.init = functools.partial(ray.init, num_cpus=1)
 driving.stop_ray = lambda: None
+roots = json.loads(os.environ["ROOTS"])
 short = ("schedule.epochs=2", "schedule.milestones=[]", "teacher.schedule.epochs=2", "teacher.schedule.milestones=[]")
 for path in map(Path, sys.argv[1:]):
     trials = 3 if "search" in yaml.safe_load(path.read_text()) else None
+    root = (f"dataset.root={roots[path.stem]}",) if path.stem in roots else ()
     try:
-        run_sweep(path, CommandLine(sets=short, trials=trials, seeds=2), RunOptions())
+        run_sweep(path, CommandLine(sets=(*short, *root), trials=trials, seeds=2), RunOptions())
     except Exception:
         traceback.print_exc()
 """
@@ -52,6 +59,8 @@ def ran(new_workplace: Callable[[str], Workplace]) -> tuple[Workplace, str]:
     workplace = new_workplace("spaces")
     files = [str(REPO / "search_spaces" / f"{name}.yaml") for name in (*SPACES, GRID)]
     environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+    roots = {name: str(make(workplace.folder / f"data_of_{name}")) for name, make in ROOTS.items()}
+    environment["ROOTS"] = json.dumps(roots)
     ended = subprocess.run(
         [sys.executable, "-c", RUN_ALL, *files],
         cwd=workplace.folder,
@@ -94,6 +103,15 @@ def test_a_grid_crosses_variants_and_a_finished_name_gets_a_number(ran: tuple[Wo
     assert cells == [("ce", None), *((name, t) for name in ("kd", "wsl") for t in (1.0, 2.0, 4.0, 8.0))]
     assert again["sweep"] == f"{GRID}-2"
     assert _comparable(summary) == _comparable(again)
+
+
+def test_sentences_are_measured_on_both_dev_sets(ran: tuple[Workplace, str]) -> None:
+    summary = ran[0].summary("mnli_wsl")
+    assert [row["variant"] for row in summary["confirmed"]] == ["ce", "kd", "wsl"]
+    for trial in summary["trials"]:
+        assert {"test/accuracy_matched", "test/accuracy_mismatched"} < set(trial["metrics"])
+    computed = sum(trial["teacher"]["computed"] for trial in summary["trials"] if trial["teacher"])
+    assert computed == 90  # once over training and validation part together
 
 
 def _comparable(summary: dict[str, Any]) -> list[Any]:

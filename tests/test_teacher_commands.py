@@ -502,6 +502,54 @@ def test_other_recipes_are_shown_too(name: str, wsl: Command) -> None:
     assert ("(yours to give)" in wsl("recipes", "show", name).out) == (name == "image_folder")
 
 
+@pytest.mark.parametrize(
+    ("name", "models", "non_target_weight"),
+    [
+        ("imagenet/resnet34-resnet18", ("torchvision:resnet34", "torchvision:resnet18"), 0.5),
+        ("imagenet/resnet50-mobilenetv1", ("torchvision:resnet50", "mobilenetv1"), 2.0),
+    ],
+)
+def test_the_imagenet_pairs_have_the_papers_settings(
+    name: str, models: tuple[str, str], non_target_weight: float, wsl: Command
+) -> None:
+    shown = wsl("recipes", "show", name, "--json").json["values"]
+    values = {path: row["value"] for path, row in shown.items()}
+    assert (values["teacher.model"], values["student.model"]) == models
+    assert (values["teacher.checkpoint"], values["teacher.mode"]) == ("torchvision:IMAGENET1K_V1", "eval")
+    assert not any(path.startswith(("teacher.schedule", "teacher.optimizer")) for path in values)
+    assert [values[f"optimizer.{leaf}"] for leaf in ("name", "lr", "momentum", "nesterov", "weight_decay")] == [
+        "sgd", 0.1, 0.9, True, 1e-4,
+    ]  # fmt: skip
+    assert [values[f"schedule.{leaf}"] for leaf in ("epochs", "batch_size", "milestones", "decay")] == [
+        100, 256, [30, 60, 90], 0.1,
+    ]  # fmt: skip
+    assert (values["distillation.temperature"], values["distillation.warmup_epochs"]) == (2.0, 1)
+    assert values["distillation.non_target_weight"] == non_target_weight
+    assert [values[f"dataset.{leaf}"] for leaf in ("name", "size", "flip", "views")] == ["imagenet", 224, True, "epoch"]
+    assert (values["distillation.alpha"], values["dataset.root"]) == (2.25, None)
+    assert shown["distillation.alpha"]["source"].startswith("WSL §5.2, CIFAR-100")
+    assert "2.5" in shown["distillation.temperature"]["source"]
+
+
+def test_a_teacher_of_ones_own_takes_the_place_of_an_imagenet_recipes() -> None:
+    from wsl_sweep.spec.loading import CommandLine, parse_spec
+
+    sets = ("teacher.checkpoint=none", "teacher.model=mobilenetv1", "dataset.root=pictures")
+    spec = parse_spec("variants: [kd]", "s", CommandLine(recipe="imagenet/resnet34-resnet18", sets=sets))
+    teacher = spec.config(spec.variants["kd"])["teacher"]
+    assert (teacher["model"], teacher["schedule"]["epochs"], teacher["optimizer"]["lr"]) == ("mobilenetv1", 100, 0.1)
+
+
+def test_the_stand_in_of_imagenet_is_small_and_trains_its_teacher_here(wsl: Command) -> None:
+    shown = wsl("recipes", "show", "imagenet/tiny", "--json").json["values"]
+    values = {path: row["value"] for path, row in shown.items()}
+    assert (values["teacher.model"], values["student.model"]) == ("mobilenetv1_x050", "mobilenetv1_x025")
+    assert "teacher.checkpoint" not in values
+    assert (values["dataset.size"], values["dataset.views"]) == (64, 4)
+    assert values["teacher.schedule.epochs"] <= 10
+    assert all(row["source"] for row in shown.values())
+
+
 @pytest.mark.parametrize(("wrong", "right"), [("digitz", "digits"), ("cifar100/vgg13-vgg9", "cifar100/vgg13-vgg8")])
 def test_an_unknown_recipe_is_refused_with_the_nearest_one(wrong: str, right: str, wsl: Command) -> None:
     answer = wsl("recipes", "show", wrong, expect=2)

@@ -274,7 +274,7 @@ def _show_trials(console: Console, summary: Mapping[str, Any]) -> None:
     teacher = summary["teacher"]
     if teacher["computed"] or teacher["found"]:
         console.print(
-            f"Teachers looked at {teacher['computed']:,} pictures; {teacher['found']:,} outputs came from the bank"
+            f"Teachers looked at {teacher['computed']:,} examples; {teacher['found']:,} outputs came from the bank"
         )
     for note in summary["notes"]:
         console.print(f"note: {note}", markup=False)

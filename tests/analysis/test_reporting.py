@@ -121,7 +121,7 @@ def test_what_it_cost(tmp_path: Path) -> None:
     assert costs["trials, confirm"] == "9 in 18 s of training"
     assert costs["epochs trained"] == str(4 * len(trials))
     assert costs["examples trained on"] == f"{100 * len(trials):,}"
-    assert costs["teacher forwards"] == f"{3 * len(trials)} pictures"
+    assert costs["teacher forwards"] == f"{3 * len(trials)} examples"
     assert costs["teacher forwards saved"].startswith(f"{7 * len(trials)} (70.0% of what trials asked for)")
 
 
@@ -144,7 +144,7 @@ def test_how_to_reproduce_it(tmp_path: Path) -> None:
     expected = "wsl-sweep run 'my file.yaml' --set 'distillation.temperature=2 3' --recipe digits --trials 8"
     assert report.command == expected
     assert facts["file (SHA-256 of sweep.yaml)"] == hashlib.sha256(SEARCH.encode()).hexdigest()
-    assert (facts["training code"], facts["pictures and labels"]) == ("c0de", "da7a")
+    assert (facts["training code"], facts["examples and labels"]) == ("c0de", "da7a")
     assert facts["weights of teachers (SHA-256)"] == "7eac4e5"
     assert facts["commit of the working folder"] == "abc"
     assert facts["torch"] == "2"

@@ -476,10 +476,10 @@ def test_pictures_that_changed_or_went_are_an_error(tmp_path: Path) -> None:
     made = MadeSweep(tmp_path / "runs", FOLDER.format(root=root))
     made.train(made.trials[0])
     shutil.copy(root / "dogs" / "00.png", root / "dogs" / "99.png")
-    with pytest.raises(WslSweepError, match=r"the pictures of .*pets changed since trial .* was trained on them"):
+    with pytest.raises(WslSweepError, match=r"the data of .*pets changed since trial .* was trained on them"):
         export(made, tmp_path / "out")
     shutil.rmtree(root)
-    with pytest.raises(WslSweepError, match=r"the pictures of .*pets are not on this machine"):
+    with pytest.raises(WslSweepError, match=r"the data of .*pets are not on this machine"):
         export(made, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

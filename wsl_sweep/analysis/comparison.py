@@ -14,7 +14,7 @@ from wsl_sweep.analysis.statistics import Interval, seeds_and_examples_interval
 from wsl_sweep.analysis.verdicts import Comparison, Question, judge, paired_seeds, unit
 from wsl_sweep.errors import WslSweepError
 from wsl_sweep.spec.catalogue import did_you_mean
-from wsl_sweep.spec.sections import METRICS, TEST_METRICS, natural_mode
+from wsl_sweep.spec.sections import METRICS, TEST_METRICS, mode_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -94,7 +94,7 @@ def compare(
     declared = sweeps[0].compare
     metric = metric or declared.metric
     check_metric(metric, sweeps)
-    mode = natural_mode(metric)
+    mode = mode_of(metric, declared)
     others_margin = margin is None and unit(metric) != unit(declared.metric)
     if margin is None:
         margin = declared.margin

@@ -20,7 +20,7 @@ from wsl_sweep.analysis.records import Record
 from wsl_sweep.analysis.report_data import Failure, Named, Report, Verdict
 from wsl_sweep.analysis.verdicts import Comparison, budget_note, missing_text
 from wsl_sweep.spec.identity import teacher_identity
-from wsl_sweep.spec.sections import natural_mode
+from wsl_sweep.spec.sections import mode_of
 from wsl_sweep.spec.spec import Spec
 from wsl_sweep.spec.wording import duration, titled
 from wsl_sweep.sweep.ledger import SweepState, TrialState
@@ -49,7 +49,9 @@ def build_report(
     """
     trials = list(state.trials.values())
     searched = [one for one in trials if one.trial.stage == "search"]
-    metric = spec.metrics[0] if spec.search is not None else spec.compare.metric
+    searching = spec.search is not None
+    metric = spec.metrics[0] if searching else spec.compare.metric
+    mode = spec.modes[0] if searching else mode_of(metric, spec.compare)
     answered = responses.answered(records, metric)
     table = compared.rows if compared is not None else ()
     first = spec.metrics[0]
@@ -62,14 +64,14 @@ def build_report(
         status=state.status,
         created=f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC",
         metric=compared.metric if compared else metric,
-        higher_is_better=natural_mode(compared.metric if compared else metric) == "max",
+        higher_is_better=(compared.mode if compared else mode) == "max",
         margin=spec.compare.margin,
         verdicts=_verdicts(compared),
         cautions=compared.notes if compared else (),
         rows=_rows(compared),
         comparisons=_comparisons(compared),
         curves=responses.response_curves(spec.space, answered, metric),
-        coordinates=responses.coordinates(spec.space, answered, metric, more_is_better=natural_mode(metric) == "max"),
+        coordinates=responses.coordinates(spec.space, answered, metric, more_is_better=mode == "max"),
         importance=responses.importance(spec, searched) if searched else None,
         learning_curves=tuple(_learning(table, rows_of, first)),
         regularization_samples=curves.learning_curve(table, rows_of, "regularization_samples/fraction"),
@@ -188,7 +190,7 @@ def _costs(state: SweepState) -> Iterator[Named]:
     if teachers:
         computed, found = (sum(one[name] for one in teachers) for name in ("computed", "found"))
         share = f" ({found / (computed + found):.1%} of what trials asked for)" if computed + found else ""
-        yield Named("teacher forwards", f"{computed:,} pictures")
+        yield Named("teacher forwards", f"{computed:,} examples")
         yield Named("teacher forwards saved", f"{found:,}{share}: found in the logit bank")
     taken = len(trials) - len(here)
     if taken:
@@ -220,7 +222,7 @@ def _reproduction(spec: Spec, state: SweepState, plan: Mapping[str, Any]) -> Ite
     for key, name in {
         "code": "training code",
         "own": "your own code",
-        "data": "pictures and labels",
+        "data": "examples and labels",
         "teacher": "weights of teachers (SHA-256)",
         "device": "processor or card",
     }.items():

@@ -95,7 +95,7 @@ def _teacher_id(trial: Trial) -> str | None:
 
 
 def _teacher(state: TrialState) -> dict[str, int] | None:
-    """How many pictures the teacher computed for a trial, and how many outputs were found in the logit bank."""
+    """How many examples the teacher computed for a trial, and how many outputs were found in the logit bank."""
     facts = state.facts.get("teacher")
     return None if facts is None else {"computed": facts["computed"], "found": facts["found"]}
 

@@ -28,8 +28,9 @@ FRACTIONS = frozenset({"accuracy", "ece", "fraction", "agreement"})
 
 
 def unit(metric: str) -> str:
-    """What a metric counts: ``accuracy`` of ``test/accuracy``."""
-    return metric.rsplit("/", 1)[-1]
+    """What a metric counts: ``accuracy`` of ``test/accuracy``, and of ``test/accuracy_matched``."""
+    name = metric.rsplit("/", 1)[-1]
+    return next((word for word in name.split("_") if word in FRACTIONS), name)
 
 
 def number(value: float, metric: str, *, signed: bool = False) -> str:

@@ -20,40 +20,76 @@ if TYPE_CHECKING:
     from wsl_sweep.data import TaskData
 
 
+LENGTH = "length"
+"""In a shape: any number of tokens up to the longest."""
+
+SHORT_TEXT = 16
+"""Tokens of an example of a text."""
+
+
 @dataclass(frozen=True)
-class Pictures:
-    """What a student's pictures are.
+class Normalised:
+    """How pictures become what a model reads.
 
     Attributes:
-        channels: of a picture.
-        height: in pixels.
-        width: in pixels.
         scale: what a picture's largest value is; it is divided by that first.
         mean: by channel, subtracted then.
         std: by channel, what it is divided by at last.
-        classes: number of them.
-        names: of the classes, or nothing.
-        train: how many pictures the student was trained on.
-        validation: how many there are in the validation part.
-        views: forms of each picture that may be seen in training.
     """
 
-    channels: int
-    height: int
-    width: int
     scale: float
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a student reads, and was trained on.
+
+    Attributes:
+        shape: of one input; LENGTH where a text may have any, up to ``longest``.
+        dtype: of an input's values, in torch's words.
+        channels: what the model is told beside the number of classes.
+        normalised: of pictures; None: the inputs of a text, or of a user's own task.
+        longest: tokens of a text; None: it is none.
+        classes: number of them.
+        names: of the classes, or nothing.
+        train: how many examples the student was trained on.
+        validation: how many there are in the validation part.
+        views: forms of each example that may be seen in training; None: they have no end.
+    """
+
+    shape: tuple[int | str, ...]
+    dtype: str
+    channels: int
+    normalised: Normalised | None
+    longest: int | None
     classes: int
     names: tuple[str, ...]
     train: int
     validation: int
-    views: int
+    views: int | None
 
     @property
-    def shape(self) -> str:
-        """Of a batch, in words."""
-        return f"(N, {self.channels}, {self.height}, {self.width})"
+    def name(self) -> str:
+        """Of the model's input."""
+        return "images" if self.normalised else "inputs" if self.longest is None else "tokens"
+
+    @property
+    def examples(self) -> str:
+        """What examples are called."""
+        return "pictures" if self.normalised else "examples"
+
+    @property
+    def batch(self) -> str:
+        """The shape of a batch, in words."""
+        return f"(N{''.join(f', {size}' for size in self.shape)}{',' if not self.shape else ''})"
+
+    @property
+    def single(self) -> tuple[int, ...]:
+        """The shape of a batch of one, of a short text."""
+        short = min(SHORT_TEXT, self.longest or SHORT_TEXT)
+        return (1, *(short if isinstance(size, str) else size for size in self.shape))
 
 
 @dataclass(frozen=True)
@@ -80,12 +116,12 @@ class Compared:
     """How near what was written is to the student.
 
     Attributes:
-        pictures: how many were looked at.
+        examples: how many were looked at.
         difference: the largest of a logit.
         scale: the largest logit.
     """
 
-    pictures: int
+    examples: int
     difference: float
     scale: float
 
@@ -103,7 +139,7 @@ class Card:
         threads: torch's, of the trial.
         rows: of the summary's ``confirmed``, those that the trial stands in.
         chosen_by: the metric by which it is the sweep's best student, or None.
-        pictures: see there.
+        seen: see there.
         teacher: see there; None: it was trained without.
         parameters: how many it has.
         own_module: the module of a user's own model, or None.
@@ -121,7 +157,7 @@ class Card:
     threads: int
     rows: Sequence[Mapping[str, Any]]
     chosen_by: str | None
-    pictures: Pictures
+    seen: Seen
     teacher: Teacher | None
     parameters: int
     own_module: str | None
@@ -158,24 +194,30 @@ class Card:
         return f"{self.model} on {self.dataset['name']}, {how}"
 
 
-def pictures_of(one: TrialState, data: TaskData) -> Pictures:
-    """What the pictures of a trial are."""
+def seen_by(one: TrialState, data: TaskData) -> Seen:
+    """What the student of a trial reads."""
+    import torch
+
     from wsl_sweep.data import class_names
 
-    facts, train = data.validation.views.facts(), data.train
-    channels, height, width = facts["shape"]
-    return Pictures(
-        channels=channels,
-        height=height,
-        width=width,
-        scale=float(facts["scale"]),
-        mean=_short(facts["mean"]),
-        std=_short(facts["std"]),
+    inputs, train = data.validation.views, data.train
+    facts, example = inputs.facts(), inputs.plain(torch.zeros(1, dtype=torch.int64))
+    shape: tuple[int | str, ...] = tuple(example.shape[1:])
+    normalised = None
+    if {"scale", "mean", "std"} <= facts.keys():
+        normalised = Normalised(float(facts["scale"]), _short(facts["mean"]), _short(facts["std"]))
+    longest = int(facts["max_length"]) if facts.get("kind") == "tokens" else None
+    return Seen(
+        shape=shape if longest is None else (*shape[:-1], LENGTH),
+        dtype=str(example.dtype).removeprefix("torch."),
+        channels=data.in_channels,
+        normalised=normalised,
+        longest=longest,
         classes=data.num_classes,
         names=class_names(one.trial.config["dataset"]),
         train=len(train),
         validation=len(data.validation),
-        views=(train.views.count or 0) if train.fixed_views is None else int(train.fixed_views.shape[1]),
+        views=train.views.count if train.fixed_views is None else int(train.fixed_views.shape[1]),
     )
 
 

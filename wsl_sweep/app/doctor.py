@@ -130,7 +130,8 @@ class _Subject:
         names: dict[str, None] = {}
         for config in configurations(self.spec) if self.spec else ():
             teacher = config.get("teacher", {}).get("model")
-            for name in (config["student"]["model"], teacher, config["distillation"]["method"]):
+            models = config["student"]["model"], teacher
+            for name in (config["dataset"]["name"], *models, config["distillation"]["method"]):
                 if name is not None and is_import_name(str(name)) and not is_library_model(str(name)):
                     names[str(name)] = None
         return list(names)

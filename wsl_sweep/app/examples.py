@@ -1,4 +1,4 @@
-"""What soft label weights do to single pictures: a student of a sweep and its teacher, example by example."""
+"""What soft label weights do to single examples: a student of a sweep and its teacher, example by example."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ class SoftLabels:
     Attributes:
         trial_id: the student's.
         temperature: τ of its training, at which regularization samples are told.
-        pictures: (N, channels, H, W) float32, each scaled to [0, 1] for showing.
+        pictures: (N, channels, H, W) float32, each scaled to [0, 1] for showing; None where examples are none: of text,
+            and of a user's own task whose inputs are not (N, channels, H, W) with 1 or 3 channels.
         labels: (N,) int64, as the student was trained on them.
         ids: (N,) int64, each example's number in the whole data set.
         student_logits: (N, C) float32.
@@ -34,7 +35,7 @@ class SoftLabels:
 
     trial_id: str
     temperature: float
-    pictures: Tensor
+    pictures: Tensor | None
     labels: Tensor
     ids: Tensor
     student_logits: Tensor
@@ -102,10 +103,13 @@ def _best_distilled(sweep: SweepOnDisk) -> str:
     return str(best["trial_id"])
 
 
-def _shown(examples: Examples) -> Tensor:
-    """The plain pictures, (N, channels, H, W), each stretched to [0, 1]."""
+def _shown(examples: Examples) -> Tensor | None:
+    """The plain pictures, (N, channels, H, W), each stretched to [0, 1]; None where they are none."""
     import torch
 
+    one = examples.views.plain(torch.zeros(1, dtype=torch.int64))
+    if one.ndim != 4 or one.shape[1] not in (1, 3) or not one.is_floating_point():
+        return None
     pictures = examples.views.plain(torch.arange(len(examples)))
     low, high = (bound(pictures.flatten(1), dim=1).view(-1, 1, 1, 1) for bound in (torch.amin, torch.amax))
     return ((pictures - low) / (high - low).clamp_min(1e-12)).contiguous()

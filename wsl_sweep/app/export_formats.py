@@ -28,6 +28,9 @@ CONFIG = "config.json"
 OPSET = 18
 """Of the ONNX file: the one in which torch's exporter writes, so that nothing is converted."""
 
+TRACED_LENGTH = 8
+"""Tokens of the blank text with which a model that takes any number of them is followed."""
+
 PACKAGES: dict[str, tuple[str, ...]] = {
     "safetensors": ("safetensors",),
     "onnx": ("onnx", "onnxscript"),
@@ -36,7 +39,7 @@ PACKAGES: dict[str, tuple[str, ...]] = {
 """What writes each, beside torch; those of ``onnx`` come with the extra of that name."""
 
 Predict = Callable[["Tensor"], "Tensor"]
-"""(N, C, H, W) pictures → (N, classes) logits, on the CPU."""
+"""(N, …) inputs → (N, classes) logits, on the CPU."""
 
 
 def check_format(format: str) -> None:
@@ -53,8 +56,10 @@ def check_format(format: str) -> None:
         raise WslSweepError(f"--format {format} needs {' and '.join(missing)}: pip install 'wsl-sweep[{format}]'")
 
 
-def write_student(format: str, folder: Path, student: nn.Module, config: Mapping[str, Any]) -> None:
-    """Writes a student and its ``config.json``.
+def write_student(format: str, folder: Path, student: nn.Module, config: Mapping[str, Any]) -> tuple[int | str, ...]:
+    """Writes a student and its ``config.json``; returns the shape of an input of what was written.
+
+    A number in the place of a word where the format takes one length of a text only.
 
     Args:
         format: one of ``FORMATS``.
@@ -65,19 +70,37 @@ def write_student(format: str, folder: Path, student: nn.Module, config: Mapping
     Raises:
         WslSweepError: the model does something that the format cannot say.
     """
-    write_whole(folder / CONFIG, (json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+    shape: tuple[int | str, ...] = tuple(config["input"]["shape"][1:])
     path = folder / FORMATS[format]
     if format == "safetensors":
         _write_safetensors(path, student, config)
-        return
-    try:
-        (_write_onnx if format == "onnx" else _write_torch_export)(path, student, config["input"]["shape"][1:])
-    except OSError:
-        raise
-    except Exception as error:  # a user's own forward may do anything
-        raise WslSweepError(
-            f'"{config["model"]}" cannot be exported as {format}: {told(error)}; --format safetensors takes any student'
-        ) from error
+    else:
+        shape = _write_traced(format, path, student, config["input"], str(config["model"]))
+    config = {**config, "input": {**config["input"], "shape": [config["input"]["shape"][0], *shape]}}
+    write_whole(folder / CONFIG, (json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+    return shape
+
+
+def _write_traced(
+    format: str, path: Path, student: nn.Module, input: Mapping[str, Any], model: str
+) -> tuple[int | str, ...]:
+    """Writes the program of a student; of a text for every length, or else for the longest."""
+    write = _write_onnx if format == "onnx" else _write_torch_export
+    free: tuple[int | str, ...] = tuple(input["shape"][1:])
+    fixed = tuple(input["longest"] if isinstance(size, str) else size for size in free)
+    for shape in dict.fromkeys((free, fixed)):
+        try:
+            write(path, student, {**input, "shape": shape})
+        except OSError:
+            raise
+        except Exception as error:  # a user's own forward may do anything
+            if shape == fixed:
+                raise WslSweepError(
+                    f'"{model}" cannot be exported as {format}: {told(error)}; --format safetensors takes any student'
+                ) from error
+        else:
+            break
+    return shape
 
 
 def read_student(format: str, folder: Path) -> Predict:
@@ -99,8 +122,8 @@ def load_exported(folder: str | Path) -> nn.Module:
     A student that is a user's own model (``package.module:name``) has its module imported, which Python must find.
 
     Returns:
-        The model in eval mode on the CPU: (N, C, H, W) float32 pictures, normalised as ``config.json`` says, to
-        (N, classes) logits.
+        The model in eval mode on the CPU: (N, …) inputs as ``config.json`` says, pictures normalised, to (N, classes)
+        logits.
 
     Raises:
         WslSweepError: the folder holds no such student, or its files are damaged.
@@ -131,25 +154,25 @@ def _write_safetensors(path: Path, student: nn.Module, config: Mapping[str, Any]
     write_whole(path, save(tensors, {"format": "pt", **metadata}))
 
 
-def _write_torch_export(path: Path, student: nn.Module, shape: list[int]) -> None:
+def _write_torch_export(path: Path, student: nn.Module, input: Mapping[str, Any]) -> None:
     import torch
 
-    program, _, _ = _traced(student, shape)
+    program, _, _ = _traced(student, input)
     torch.export.save(program, path)
 
 
-def _write_onnx(path: Path, student: nn.Module, shape: list[int]) -> None:
+def _write_onnx(path: Path, student: nn.Module, input: Mapping[str, Any]) -> None:
     """One file, but for a model of gigabytes, whose weights come to lie in ``model.onnx.data`` beside it."""
     import onnx
     import torch
 
-    program, example, free = _traced(student, shape)
+    program, example, free = _traced(student, input)
     made = torch.onnx.export(
         program,
         (example,),
         dynamo=True,
         dynamic_shapes=free,
-        input_names=["images"],
+        input_names=[input["name"]],
         output_names=["logits"],
         opset_version=OPSET,
         verbose=False,
@@ -159,15 +182,20 @@ def _write_onnx(path: Path, student: nn.Module, shape: list[int]) -> None:
     onnx.checker.check_model(str(path), full_check=True)
 
 
-def _traced(student: nn.Module, shape: list[int]) -> tuple[Any, Tensor, Any]:
-    """The program of a student for any number of pictures, an example of them, and what is free in it.
+def _traced(student: nn.Module, input: Mapping[str, Any]) -> tuple[Any, Tensor, Any]:
+    """The program of a student for any number of examples, an example of them, and what is free in it.
 
     The example is blank, and where in whose files an operation was written is left out: both would be in the file.
     """
     import torch
 
-    example = torch.zeros(2, *shape)  # one row would freeze the batch size
-    free = ({0: torch.export.Dim("batch")},)
+    shape, any_of = input["shape"], {0: torch.export.Dim("batch")}
+    for place, size in enumerate(shape, start=1):
+        if isinstance(size, str):
+            any_of[place] = torch.export.Dim(size, min=2, max=int(input["longest"]))
+    sizes = [TRACED_LENGTH if isinstance(size, str) else size for size in shape]
+    example = torch.zeros(2, *sizes, dtype=getattr(torch, input["dtype"]))  # one row would freeze the batch size
+    free = (any_of,)
     with torch.no_grad():
         program = torch.export.export(student, (example,), dynamic_shapes=free)
     for module in program.graph_module.modules():
@@ -182,9 +210,10 @@ def _read_onnx(path: Path) -> Predict:
     from onnx.reference import ReferenceEvaluator
 
     evaluator = ReferenceEvaluator(str(path))
+    name = evaluator.input_names[0]
 
-    def predict(images: Tensor) -> Tensor:
-        (logits,) = evaluator.run(["logits"], {"images": images.contiguous().numpy()})
+    def predict(inputs: Tensor) -> Tensor:
+        (logits,) = evaluator.run(["logits"], {name: inputs.contiguous().numpy()})
         return torch.from_numpy(logits)
 
     return predict

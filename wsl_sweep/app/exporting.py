@@ -7,12 +7,12 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wsl_sweep.app.card_facts import Card, Compared, Pictures, own_module, pictures_of, remarks_on, teacher_of
+from wsl_sweep.app.card_facts import LENGTH, Card, Compared, Seen, own_module, remarks_on, seen_by, teacher_of
 from wsl_sweep.app.export_formats import FORMATS, PACKAGES, check_format, read_student, write_student
 from wsl_sweep.app.model_card import CARD, render
 from wsl_sweep.app.students import SweepOnDisk, choose_trial, data_of, near, read_sweep, some_rows, student_of
@@ -55,7 +55,7 @@ def export_student(
 ) -> Exported:
     """Writes a trained student of a sweep, finished or not, into a folder of its own, with a model card.
 
-    What was written is loaded back and compared with the student on a few validation pictures; where it says anything
+    What was written is loaded back and compared with the student on a few validation examples; where it says anything
     else, nothing stays.
 
     Args:
@@ -67,7 +67,7 @@ def export_student(
         say: hears what is done.
 
     Raises:
-        WslSweepError: there is no such sweep, trial, format or student (any more); its pictures are not here, or not
+        WslSweepError: there is no such sweep, trial, format or student (any more); its data are not here, or not
             those that it was trained on; the folder is taken; or the student cannot be written so.
         DamagedStudentError: what lies there is not what was trained.
     """
@@ -79,12 +79,13 @@ def export_student(
     say(f"exporting the student of trial {trial_id} of {name} as {format}")
     data = data_of(one)
     student, confirmed = student_of(sweep, one, data)
-    pictures = pictures_of(one, data)
+    seen = seen_by(one, data)
     with _appearing(target) as new:
-        write_student(format, new, student, _config(one, pictures))
-        compared = _compare(student, format, new, data)
+        shape = write_student(format, new, student, _config(one, seen))
+        seen = replace(seen, shape=shape)
+        compared = _compare(student, format, new, data, seen)
         parameters = sum(parameter.numel() for parameter in student.parameters())
-        card = _card(sweep, one, pictures, format, compared, parameters, confirmed)
+        card = _card(sweep, one, seen, format, compared, parameters, confirmed)
         write_whole(new / CARD, _shareable(render(card)).encode())
         files = tuple(sorted(path.name for path in new.iterdir()))
     return Exported(target, files, trial_id)
@@ -119,54 +120,56 @@ def _appearing(target: Path) -> Iterator[Path]:
         raise StorageError(f"cannot write {target}: {error.strerror or error}") from error
 
 
-def _config(one: TrialState, pictures: Pictures) -> dict[str, Any]:
+def _config(one: TrialState, seen: Seen) -> dict[str, Any]:
     """``config.json``: how the model is built, and what goes in and comes out."""
     model = one.trial.config["student"]["model"]
+    about: dict[str, Any] = {"task": one.trial.config["dataset"]["name"]}
+    if seen.normalised is not None:
+        normalised = seen.normalised
+        about = {"scale": normalised.scale, "mean": list(normalised.mean), "std": list(normalised.std)}
+    elif seen.longest is not None:
+        about |= {"vocabulary": one.trial.config["dataset"].get("vocabulary"), "longest": seen.longest}
     return {
         "model": model,
-        "num_classes": pictures.classes,
-        "in_channels": pictures.channels,
+        "num_classes": seen.classes,
+        "in_channels": seen.channels,
         "import": own_module(model),
-        "input": {
-            "name": "images",
-            "shape": ["batch", pictures.channels, pictures.height, pictures.width],
-            "dtype": "float32",
-            "scale": pictures.scale,
-            "mean": list(pictures.mean),
-            "std": list(pictures.std),
-        },
-        "output": {"name": "logits", "shape": ["batch", pictures.classes]},
-        "classes": list(pictures.names) or None,
+        "input": {"name": seen.name, "shape": ["batch", *seen.shape], "dtype": seen.dtype, **about},
+        "output": {"name": "logits", "shape": ["batch", seen.classes]},
+        "classes": list(seen.names) or None,
         "trial_id": one.trial.trial_id,
     }
 
 
-def _compare(student: nn.Module, format: str, folder: Path, data: TaskData) -> Compared:
-    """How far what was written is from the student, for several pictures at once and for one.
+def _compare(student: nn.Module, format: str, folder: Path, data: TaskData, seen: Seen) -> Compared:
+    """How far what was written is from the student, for several examples at once and for one.
 
     Raises WslSweepError: further than it may be.
     """
     import torch
 
-    read, some = read_student(format, folder), data.validation.views.plain(some_rows(data))
+    read, rows = read_student(format, folder), some_rows(data)
     difference = scale = 0.0
-    for images in (some, some[:1]):
+    for those in (rows, rows[:1]):
+        inputs = data.validation.views.plain(those)
+        if seen.longest is not None and LENGTH not in seen.shape:
+            inputs = torch.nn.functional.pad(inputs, (0, seen.longest - inputs.shape[-1]))
         with torch.no_grad():
-            own, theirs = student(images), read(images)
+            own, theirs = student(inputs), read(inputs)
         difference = max(difference, float((own - theirs).abs().max()))
         scale = max(scale, float(own.abs().max()))
         if not (torch.equal(theirs, own) if format == "safetensors" else near(theirs, own, TOLERANCE)):
             raise WslSweepError(
-                f"the {FORMATS[format]} that was written does not say what the student says: for one of {len(images)} "
-                f"pictures a logit differs by {difference:.3g} (of logits up to {scale:.3g}); nothing is kept of it"
+                f"the {FORMATS[format]} that was written does not say what the student says: for one of {len(inputs)} "
+                f"{seen.examples} a logit differs by {difference:.3g} (of logits up to {scale:.3g}); nothing is kept"
             )
-    return Compared(len(some), difference, scale)
+    return Compared(len(rows), difference, scale)
 
 
 def _card(
     sweep: SweepOnDisk,
     one: TrialState,
-    pictures: Pictures,
+    seen: Seen,
     format: str,
     compared: Compared,
     parameters: int,
@@ -184,7 +187,7 @@ def _card(
         threads=one.trial.threads,
         rows=[row for row in summary["confirmed"] if trial_id in row["trial_ids"]],
         chosen_by=metric if is_best else None,
-        pictures=pictures,
+        seen=seen,
         teacher=teacher_of(one, sweep.folder),
         parameters=parameters,
         own_module=own_module(one.trial.config["student"]["model"]),

@@ -15,6 +15,7 @@ from wsl_sweep.analysis.power import seeds_for, smallest_difference
 from wsl_sweep.analysis.statistics import ALPHA
 from wsl_sweep.analysis.verdicts import number
 from wsl_sweep.app.options import RunOptions, settle_resources, storage_folder
+from wsl_sweep.app.pretrained import pretrained_notes
 from wsl_sweep.app.reuse import reuse_notes
 from wsl_sweep.app.teaching import bank_notes
 from wsl_sweep.app.world import LocalWorld, import_folders
@@ -125,7 +126,7 @@ class Outlook:
         done: trials of the unfinished sweep of this name that have their last word, or None.
         seconds: estimate for all trials, or None where nothing like them ran on this machine.
         slots: trials at once that the estimate supposes.
-        bank: what to know of the logit bank.
+        bank: what to know of pretrained teachers and the logit bank.
         reuse: what other sweeps of the storage have finished already.
         shows: the smallest difference that the comparison can show, in words.
     """
@@ -152,7 +153,7 @@ def outlook(path: Path, command_line: CommandLine = CommandLine(), options: RunO
     """What ``run`` would do; nothing is started. torch is imported only where something has to be tried or compared."""
     world = LocalWorld(import_folders(path))
     spec = load_spec(path, command_line, world)
-    about_bank = tuple(bank_notes(spec, world, options.bank))
+    about_bank = (*pretrained_notes(spec), *bank_notes(spec, world, options.bank))
     gpu, device_kind = settle_resources(spec, options.address)
     plan = make_plan(spec, device_kind)
     there = teachers_there(plan)

@@ -22,6 +22,11 @@ from wsl_sweep.user_code import is_import_name, source_digest
 LIES_ON_DISK = ("cifar10", "cifar100", "image_folder", "imagenet", "mnli")
 
 
+def has_to_be_read(dataset: Mapping[str, Any]) -> bool:
+    """Whether a data set is looked at before trials are: it lies on a disk, or is made by a user's own code."""
+    return dataset["name"] in LIES_ON_DISK or is_import_name(str(dataset["name"]))
+
+
 def configurations(spec: Spec) -> Iterator[dict[str, Any]]:
     """Configurations of every arm, variant and baseline at the swept values of what lies outside of a file."""
     for _, overrides, params in assignments(spec, ASKED):
@@ -36,7 +41,7 @@ def prepare_data(spec: Spec) -> list[str]:
     wanted: dict[str, Mapping[str, Any]] = {}
     for config in configurations(spec):
         dataset = config["dataset"]
-        if dataset["name"] in LIES_ON_DISK:
+        if has_to_be_read(dataset):
             keys = ("name", "root", "size", "damaged", "max_length", "vocabulary")
             wanted.setdefault(repr([dataset.get(key) for key in keys]), dataset)
     notes: list[str] = []
@@ -69,7 +74,7 @@ def prepare_text_models(configs: Iterable[Mapping[str, Any]]) -> bool:
             if not available(config["dataset"]):  # told where they are loaded
                 continue
             try:
-                check_beginning(model, init, *shape(config["dataset"]))
+                check_beginning(model, init, *shape(config["dataset"]), int(config["dataset"].get("max_length", 0)))
             except WslSweepError as error:
                 path = "init" if init not in ("random", "teacher") else "model"
                 raise WslSweepError(f"{name}.{path}: {error}") from error
@@ -82,7 +87,7 @@ def prepare_one(dataset: Mapping[str, Any], *, need_test: bool = False, split: b
     Args:
         dataset: the section.
         need_test: whether an empty test part is an error.
-        split: False for reading the pictures only, without looking at their parts.
+        split: False for reading the examples only, without looking at their parts.
     """
     from wsl_sweep.data import prepare
 
@@ -123,7 +128,8 @@ def surroundings(spec: Spec) -> dict[str, str | None]:
             init = str(section.get("init", "teacher"))
             if init != "teacher" and not is_hub_name(init):
                 found[f"the weights in {init}"] = weights_content(init)
-        for name in (config["student"]["model"], config.get("teacher", {}).get("model"), _method(config)):
+        models = config["student"]["model"], config.get("teacher", {}).get("model")
+        for name in (dataset["name"], *models, _method(config)):
             if name is not None and is_import_name(name) and not is_library_model(name):
                 found[f"the code of {name}"] = source_digest(name)
     return found

@@ -176,8 +176,9 @@ def _log_best(best: Mapping[str, Any], folder: Place, writer: Any, tracking: Any
     job = Job(best["config"], best["part"], 1)
     data = load(job.config["dataset"], job.part)
     student = load_student(job, folder / "trials" / best["trial_id"], data.num_classes, data.in_channels)
-    example = data.validation.views.plain(torch.arange(2)).numpy()
-    log_student(tracking, writer.parent_id, student, example)
+    inputs = data.validation.views
+    any_length = inputs.facts().get("kind") == "tokens"
+    log_student(tracking, writer.parent_id, student, inputs.plain(torch.arange(2)).numpy(), any_length=any_length)
 
 
 def _parent_metrics(summary: Mapping[str, Any]) -> dict[str, float]:

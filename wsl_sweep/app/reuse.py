@@ -17,7 +17,7 @@ NAMES = {
     "code": "this package's training code",
     "torch": "torch's version",
     "device": "the kind of device",
-    "data": "the pictures",
+    "data": "the data",
     "teacher": "the teacher's weights",
     "own": "your own code",
 }

@@ -18,6 +18,7 @@ from wsl_sweep.app.folders import find_sweep, new_folder, open_sweep, read_plan,
 from wsl_sweep.app.options import Finished, RunOptions, settle_resources, storage_folder, with_storage
 from wsl_sweep.app.planning import versions
 from wsl_sweep.app.preparing import prepare_data, surroundings, teacher_notes
+from wsl_sweep.app.pretrained import prepare_teachers
 from wsl_sweep.app.syncing import bring_in_line, storable_uri
 from wsl_sweep.app.teaching import auto_precision, bank_notes, bank_settings, measure_here, precision_notes
 from wsl_sweep.app.world import LocalWorld, import_folders
@@ -54,6 +55,7 @@ def run_sweep(path: Path, command_line: CommandLine = CommandLine(), options: Ru
     spec = load_spec(path, command_line, world)
     storage = storage_folder(options.storage)
     folder = new_folder(storage, spec.name)
+    prepare_teachers(spec)
     notes = [*prepare_data(spec), *teacher_notes(spec), *bank_notes(spec, world, options.bank)]
     with _begun(folder) as lease:
         measured = _measure(spec, address, options, imports)
@@ -163,6 +165,7 @@ def _go_on(name: str, options: RunOptions, more: Mapping[str, int]) -> Finished:
         before = spec
         if added is not None:
             spec = replace(added.spec, notes=(*added.spec.notes, *plan.get("notes", ())))
+        prepare_teachers(spec)
         prepare_data(spec)
         _check_surroundings(spec, plan)
         address = options.address or os.environ.get("RAY_ADDRESS")
@@ -249,7 +252,7 @@ def _measure(spec: Spec, address: str | None, options: RunOptions, folders: Sequ
 
 
 def _check_surroundings(spec: Spec, plan: Mapping[str, Any]) -> None:
-    """A sweep goes on only with the pictures and the code that it began with: otherwise its table would mix two."""
+    """A sweep goes on only with the data and the code that it began with: otherwise its table would mix two."""
     before, now = plan.get("surroundings", {}), surroundings(spec)
     changed = [name for name, digest in now.items() if name in before and before[name] != digest]
     if changed:

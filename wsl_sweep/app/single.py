@@ -10,7 +10,8 @@ from typing import Any
 from rich.console import Console
 
 from wsl_sweep.app.options import settle_resources
-from wsl_sweep.app.preparing import LIES_ON_DISK, notes_on_teacher, prepare_one, prepare_text_models
+from wsl_sweep.app.preparing import has_to_be_read, notes_on_teacher, prepare_one, prepare_text_models
+from wsl_sweep.app.pretrained import prepare_teachers
 from wsl_sweep.app.teaching import auto_precision, bank_notes, bank_settings, measure_here, precision_notes
 from wsl_sweep.app.world import LocalWorld
 from wsl_sweep.spec.identity import trial_id
@@ -36,6 +37,7 @@ def train_once(
     text = f"variants: {{train: {{}}}}\nresources: {{cpu: {threads}, processes: {processes}}}\n"
     world = LocalWorld([str(Path.cwd())])
     spec = parse_spec(text, "train", command_line, world=world)
+    prepare_teachers(spec)
     gpu, device_kind = settle_resources(spec, None)
     measured = measure_here(auto_precision(spec, device_kind), spec.threads, gpu / processes, [str(Path.cwd())])
     spec = replace(spec, precisions={model: str(found["chosen"]) for model, found in measured.items()})
@@ -44,7 +46,7 @@ def train_once(
     )
     from wsl_sweep.training import BankSettings, Job, TeacherStore, TrialTraining
 
-    on_disk = config["dataset"]["name"] in LIES_ON_DISK
+    on_disk = has_to_be_read(config["dataset"])
     notes = [*(prepare_one(config["dataset"]) if on_disk else ()), *notes_on_teacher(config)]
     prepare_text_models([config])
     for note in [*notes, *bank_notes(spec, world, bank), *precision_notes(measured)]:

@@ -1,4 +1,4 @@
-"""Trained students of a sweep on disk: which one is meant, whether it was kept, and the pictures it was trained on."""
+"""Trained students of a sweep on disk: which one is meant, whether it was kept, and the data it was trained on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from wsl_sweep.analysis.summary import build_summary
 from wsl_sweep.app.folders import find_sweep, open_sweep, state_of
 from wsl_sweep.app.options import with_storage
-from wsl_sweep.app.preparing import LIES_ON_DISK, prepare_one
+from wsl_sweep.app.preparing import has_to_be_read, prepare_one
 from wsl_sweep.app.results import best_student
 from wsl_sweep.errors import DamagedStudentError, WslSweepError
 from wsl_sweep.spec.spec import Spec
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from wsl_sweep.data import TaskData
 
 COMPARED = 8
-"""Validation pictures on which a student is compared with what it said before, and with what was made of it."""
+"""Validation examples on which a student is compared with what it said before, and with what was made of it."""
 
 DRIFT = 1e-2
 """How far its logits may lie from those at the end of its training, maybe on another device: a part of the largest."""
@@ -153,17 +153,17 @@ def data_of(one: TrialState) -> TaskData:
     where = dataset.get("root") or dataset["name"]
     if not available(dataset):
         raise WslSweepError(
-            f"the pictures of {where} are not on this machine: an export is compared on their validation part, and its "
-            "card says how they are normalised"
+            f"the data of {where} are not on this machine: an export is compared on their validation part, and its "
+            "card says how they are read"
         )
-    if dataset["name"] in LIES_ON_DISK:
+    if has_to_be_read(dataset):
         prepare_one(dataset)
     data = load(dataset, "train" if one.trial.part == "train" else "train+validation")
     trained_on = (one.facts.get("fingerprint") or {}).get("data")
     if trained_on is not None and trained_on != data.digest:
         raise WslSweepError(
-            f"the pictures of {where} changed since trial {one.trial.trial_id} was trained on them, so that their "
-            "normalisation and classes cannot be told; put them back as they were"
+            f"the data of {where} changed since trial {one.trial.trial_id} was trained on them, so that what it reads "
+            "and its classes cannot be told; put them back as they were"
         )
     return data
 
@@ -192,7 +192,7 @@ def student_of(sweep: SweepOnDisk, one: TrialState, data: TaskData) -> tuple[nn.
         now = student(data.validation.views.plain(rows))
     if not torch.equal(ids, data.validation.ids) or not near(now, then[rows], DRIFT):
         raise DamagedStudentError(
-            f"{where / STUDENT} does not say of the validation pictures what it said when its training ended: the file "
+            f"{where / STUDENT} does not say of the validation examples what it said when its training ended: the file "
             "is damaged, or the code of its model is another by now"
         )
     return student, True

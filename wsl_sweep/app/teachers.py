@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wsl_sweep.app.options import local_device_kind
-from wsl_sweep.app.preparing import LIES_ON_DISK, prepare_one, prepare_text_models
+from wsl_sweep.app.preparing import has_to_be_read, prepare_one, prepare_text_models
 from wsl_sweep.app.world import LocalWorld
 from wsl_sweep.errors import WslSweepError
+from wsl_sweep.files import file_digest
 from wsl_sweep.spec.catalogue import KNOWN_SHAPES, did_you_mean, model_problem
 from wsl_sweep.spec.identity import canonical_json, data_identity, imported_identity
 from wsl_sweep.spec.loading import CommandLine, parse_spec
@@ -55,21 +56,20 @@ def import_teacher(
         if wrong is not None:
             raise WslSweepError(f"--model: {wrong}")
         sets = (*sets, f"teacher.model={model}")
+    sets = ("teacher.checkpoint=none", *sets)  # what a recipe would bring in
     config = _spec(recipe, sets).config({"distillation.method": "kd"}, device_kind=local_device_kind())
     if "teacher" not in config:
         raise WslSweepError("no teacher is read here: distillation.method is none")
     name, dataset = str(config["teacher"]["model"]), config["dataset"]
 
     from wsl_sweep.data import available, load
-    from wsl_sweep.files import file_digest
     from wsl_sweep.models import build
     from wsl_sweep.training import TeacherStore
     from wsl_sweep.training.checkpoints import fill, read_state_dict
-    from wsl_sweep.training.weights import content_digest
 
     tensors = read_state_dict(file)
     there = available(dataset)
-    if there and dataset["name"] in LIES_ON_DISK:
+    if there and has_to_be_read(dataset):
         for note in prepare_one(dataset):
             say(f"note: {note}")
     data = load(dataset, workers=os.cpu_count() or 1) if there else None
@@ -82,7 +82,6 @@ def import_teacher(
     network = build(name, classes, channels)
     fill(network, tensors, str(file), name)
     network.eval()
-    teacher_id, identity = imported_identity(name, f"sha256:{content_digest(network.state_dict())}")
     metrics: dict[str, float] = {}
     if data is not None:
         say(f"measuring it on the {len(data.validation):,} examples of the validation part")
@@ -90,32 +89,48 @@ def import_teacher(
     else:
         say(f"the data of {recipe} are not there: its accuracy is not measured")
     facts = {
-        "identity": identity,
-        "model": name,
         "origin": f"imported from {file.name}",
-        "source_sha256": file_digest(file),
         "recipe": recipe,
         "dataset": data_identity(dataset),
         "num_classes": classes,
         "in_channels": channels,
         "metrics": metrics,
-        "seen_validation": True,
         "data": None if data is None else data.digest,
-        "trained_at": time.time(),
     }
-    store = TeacherStore()
-    card = store.ensure(teacher_id, lambda: (network, facts))
+    store, card = TeacherStore(), keep_teacher(network, name, file, facts)
     if (card["data"], card["dataset"]) != (facts["data"], facts["dataset"]) and (metrics or not card["metrics"]):
-        card = {**card, **facts}  # measured now, or for other data than the first time
+        card = {**card, **facts, **_of_file(file)}  # measured now, or for other data than the first time
         store.update(card)
     return _shown(card, store.weights(card["teacher_id"]))
 
 
+def keep_teacher(network: Any, name: str, file: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Puts a teacher that was brought in into the store, if it is not there; returns its card.
+
+    Args:
+        network: the teacher, with its weights.
+        name: its model's.
+        file: where they were read.
+        facts: what the card says beside its identity and where the weights are from.
+    """
+    from wsl_sweep.training import TeacherStore
+    from wsl_sweep.training.weights import content_digest
+
+    teacher_id, identity = imported_identity(name, f"sha256:{content_digest(network.state_dict())}")
+    whole = {"identity": identity, "model": name, **facts, **_of_file(file)}
+    return TeacherStore().ensure(teacher_id, lambda: (network, whole))
+
+
+def _of_file(file: Path) -> dict[str, Any]:
+    """What a card says of published weights: they are taken to have seen training and validation part alike."""
+    return {"source_sha256": file_digest(file), "seen_validation": True, "trained_at": time.time()}
+
+
 def _validation_metrics(network: Any, data: Any) -> dict[str, float]:
     from wsl_sweep.training.loop import predict
-    from wsl_sweep.training.metrics import classification_metrics
+    from wsl_sweep.training.metrics import part_metrics
 
-    return classification_metrics(predict(network, data.validation), data.validation.labels, "validation")
+    return part_metrics(predict(network, data.validation), data.validation, "validation")
 
 
 def train_teacher_only(
@@ -138,10 +153,12 @@ def train_teacher_only(
     if "teacher" not in config:
         raise WslSweepError("no teacher is read here: distillation.method is none")
     if config["teacher"].get("checkpoint"):
-        raise WslSweepError("teacher.checkpoint names a teacher that is there already")
+        raise WslSweepError(
+            "teacher.checkpoint names a teacher that is there already; --set teacher.checkpoint=none trains one"
+        )
     from wsl_sweep.training import Job, TeacherStore, train_teacher
 
-    if config["dataset"]["name"] in LIES_ON_DISK:
+    if has_to_be_read(config["dataset"]):
         for note in prepare_one(config["dataset"]):
             say(f"note: {note}")
     prepare_text_models([{"dataset": config["dataset"], "teacher": config["teacher"]}])

@@ -6,8 +6,9 @@ import json
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from wsl_sweep.app.pretrained import classes_known, pretrained_problem
 from wsl_sweep.errors import WslSweepError
 from wsl_sweep.image_listing import list_pictures
 from wsl_sweep.model_folders import is_hub_name, local_folder, weight_files
@@ -23,7 +24,8 @@ from wsl_sweep.spec.catalogue import (
     text_shape,
 )
 from wsl_sweep.spec.identity import FOLDERS
-from wsl_sweep.user_code import search_in, told
+from wsl_sweep.spec.pretrained import is_pretrained
+from wsl_sweep.user_code import is_import_name, search_in, told
 
 if TYPE_CHECKING:
     import torch
@@ -31,8 +33,6 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-Shape = tuple[int, int, int | str]
-"""Classes; channels; pixels of a side, or, of what is no pictures, its ``dataset`` section as JSON."""
 WORDS, CLASSES = ".embeddings.word_embeddings.weight", "classifier.weight"
 """How the entry of a text model ends that has a row for each word, and the one that has a row for each class."""
 
@@ -49,6 +49,18 @@ def import_folders(file: Path) -> list[str]:
     return list(dict.fromkeys([str(Path.cwd()), str(file.absolute().parent)]))
 
 
+class OwnShape(NamedTuple):
+    """Classes and channels of what has no pictures, and its ``dataset`` section as JSON."""
+
+    classes: int
+    channels: int
+    section: str
+
+
+Shape = tuple[int, int, int] | OwnShape
+"""Classes, channels and pixels of a side; or what texts and users' own tasks have in their place."""
+
+
 class LocalWorld:
     """Answers of this machine, each asked once. torch is imported only where something has to be tried.
 
@@ -62,9 +74,10 @@ class LocalWorld:
         self._methods: dict[str, tuple[str | None, bool, bool]] = {}
 
     def data_problem(self, dataset: Mapping[str, Any]) -> str | None:
-        """What is wrong with a folder of pictures or sentences, or None."""
-        root = dataset.get("dataset.root")
-        name = dataset.get("dataset.name")
+        """What is wrong with a folder of pictures or sentences, or with a user's own task, or None."""
+        name, root = str(dataset.get("dataset.name")), dataset.get("dataset.root")
+        if is_import_name(name):
+            return self._task(name, root)[0]
         if root is None or not (name == "mnli" or name in FOLDERS):
             return None
         try:
@@ -76,29 +89,41 @@ class LocalWorld:
             return str(error)
         return None
 
+    def own_metrics(self, dataset: Mapping[str, Any]) -> tuple[str, ...]:
+        """The metrics that a user's own task that is right adds: ``validation/f1``, …; none of any other data set."""
+        name = str(dataset.get("dataset.name"))
+        return self._task(name, dataset.get("dataset.root"))[1] if is_import_name(name) else ()
+
+    def _task(self, name: str, root: Any) -> tuple[str | None, tuple[str, ...]]:
+        return self._once(("task", name, root), lambda: _try_task(name, None if root is None else str(root)))
+
     def model_problem(self, name: str, dataset: Mapping[str, Any]) -> str | None:
         """What is wrong with a model on a data set, or None; tried on two blank pictures, or two of its examples."""
         data = str(dataset.get("dataset.name"))
-        if is_text_model(name):
-            if data in DATASETS and data not in TEXT_DATASETS:
+        if is_text_model(name) and data in DATASETS:
+            if data not in TEXT_DATASETS:
                 return f'"{name}" reads text, and {data} has pictures'
             return self._once(("model", name, data), lambda: _try_text_model(name))
-        if name in MODELS:
+        if name in MODELS and data in DATASETS:
             return f'"{name}" reads pictures, and {data} has text' if data in TEXT_DATASETS else None
-        return self._once(("model", name, _shape(dataset)), lambda: _try_model(name, *_shape(dataset)))
+        shape = _shape(dataset)
+        return self._once(("model", name, shape), lambda: _try_model(name, shape))
 
     def features_problem(self, name: str, dataset: Mapping[str, Any]) -> str | None:
         """Why a model has no features, or None where it has."""
         if name in MODELS or is_text_model(name):
             return None
-        return self._once(("features", name, _shape(dataset)), lambda: _try_features(name, *_shape(dataset)))
+        return self._once(("features", name, _shape(dataset)), lambda: _try_features(name, _shape(dataset)))
 
     def checkpoint_problem(self, path: str, model: str, dataset: Mapping[str, Any]) -> str | None:
         """What is wrong with a teacher's weights file for a model that is right, or None."""
+        if is_pretrained(path):
+            classes = _shape(dataset)[0] if classes_known(dataset) else None
+            return self._once(("checkpoint", path, model, classes), lambda: pretrained_problem(model, path, classes))
         if is_text_model(model):
             return self._once(("checkpoint", path, model), lambda: _try_text_checkpoint(path, model))
         shape = _shape(dataset)
-        return self._once(("checkpoint", path, model, shape), lambda: _try_checkpoint(path, model, *shape))
+        return self._once(("checkpoint", path, model, shape), lambda: _try_checkpoint(path, model, shape))
 
     def beginning_problem(self, init: str) -> str | None:
         """What is wrong with a folder of pretrained weights, or None; what is on the hub is asked for later."""
@@ -137,7 +162,7 @@ class LocalWorld:
         if of_text is not None:
             return of_text[1]
         shape = _shape(flat)
-        return self._once(("width", model, shape), lambda: _features_width(str(model), *shape))
+        return self._once(("width", model, shape), lambda: _features_width(str(model), shape))
 
     def _once(self, key: tuple[Any, ...], ask: Callable[[], _T]) -> _T:
         if key not in self._known:
@@ -147,7 +172,13 @@ class LocalWorld:
 
 
 def _shape(dataset: Mapping[str, Any]) -> Shape:
-    """The shape of a data set, from its ``dataset.`` paths; a folder's pictures or sentences are read for it."""
+    """The shape of a data set, from its ``dataset.`` paths; what lies in a folder is read for it."""
+    name = str(dataset.get("dataset.name"))
+    if is_import_name(name):
+        from wsl_sweep.data import shape
+
+        section = _section(name, dataset.get("dataset.root"))
+        return OwnShape(*shape(section), json.dumps(section))
     known = KNOWN_SHAPES.get(str(dataset.get("dataset.name")))
     if known is not None:
         return known
@@ -179,7 +210,7 @@ def _shape_of_texts(config: str) -> Shape:
     from wsl_sweep.data import shape
 
     prepare_one(json.loads(config), split=False)
-    return (*shape(json.loads(config)), config)
+    return OwnShape(*shape(json.loads(config)), config)
 
 
 @lru_cache(maxsize=16)
@@ -203,32 +234,51 @@ def _built(name: str, classes: int, channels: int) -> nn.Module:
     return build_with_seed(lambda: build(name, classes, channels), 0).eval()
 
 
-def _some_inputs(channels: int, size: int | str) -> Tensor:
-    """Two examples."""
-    import torch
-
-    if isinstance(size, int):
-        return torch.zeros(2, channels, size, size)
-    from wsl_sweep.data import some_inputs
-
-    return some_inputs(json.loads(size))
+def _section(name: str, root: Any) -> dict[str, Any]:
+    return {"name": name} if root is None else {"name": name, "root": str(root)}
 
 
-def _try_model(name: str, classes: int, channels: int, size: int | str) -> str | None:
-    import torch
+def _try_task(name: str, root: str | None) -> tuple[str | None, tuple[str, ...]]:
+    """(what is wrong, the metrics that it adds)."""
+    from wsl_sweep.data.own_task import try_task
 
     try:
+        return None, try_task(name, root)
+    except WslSweepError as error:
+        return str(error), ()
+
+
+def _example(shape: Shape) -> tuple[Tensor, str]:
+    """Two inputs of a data set as a model gets them, and what to call them."""
+    import torch
+
+    from wsl_sweep.data import some_inputs
+
+    if not isinstance(shape, OwnShape):
+        _, channels, size = shape
+        return torch.zeros(2, channels, size, size), f"pictures of {channels}x{size}x{size}"
+    section = json.loads(shape.section)
+    inputs = some_inputs(section)
+    sides = "x".join(map(str, inputs.shape[1:])) or "one number"
+    return inputs, f"{section['name']}'s inputs of {sides} ({str(inputs.dtype).removeprefix('torch.')})"
+
+
+def _try_model(name: str, shape: Shape) -> str | None:
+    import torch
+
+    classes, channels = shape[:2]
+    inputs, what = _example(shape)
+    try:
         with torch.no_grad():
-            logits = _built(name, classes, channels)(_some_inputs(channels, size))
+            logits = _built(name, classes, channels)(inputs)
     except WslSweepError as error:
         return str(error)
     except (Exception, SystemExit) as error:
-        what = f"pictures of {channels}x{size}x{size}" if isinstance(size, int) else "examples of the data set"
         return f'"{name}" fails on {what}: {told(error)}'
     if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != (2, classes):
-        shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-        what = "pictures" if isinstance(size, int) else "examples"
-        return f'"{name}" gives {shape} for two {what} of {classes} classes; it must give logits (2, {classes})'
+        given = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+        of = "inputs" if isinstance(shape, OwnShape) else "pictures"
+        return f'"{name}" gives {given} for two {of} of {classes} classes; it must give logits (2, {classes})'
     return None
 
 
@@ -265,25 +315,25 @@ def _try_text_checkpoint(path: str, model: str) -> str | None:
     return f"{path} does not hold the weights of {model}: {shortened(problems, 3)}" if problems else None
 
 
-def _try_checkpoint(path: str, model: str, classes: int, channels: int, _: int | str) -> str | None:
+def _try_checkpoint(path: str, model: str, shape: Shape) -> str | None:
     from wsl_sweep.training.weights import entry_problems, file_shapes, shortened
 
     try:
         shapes = file_shapes(Path(path))
     except WslSweepError as error:
         return str(error)
-    problems = entry_problems(shapes, _built(model, classes, channels).state_dict(), model)
+    problems = entry_problems(shapes, _built(model, *shape[:2]).state_dict(), model)
     return f"{path} does not hold the weights of {model}: {shortened(problems, 3)}" if problems else None
 
 
-def _try_features(name: str, classes: int, channels: int, size: int | str) -> str | None:
+def _try_features(name: str, shape: Shape) -> str | None:
     import torch
 
     from wsl_sweep.models import with_features
 
     try:
         with torch.no_grad():
-            with_features(_built(name, classes, channels), _some_inputs(channels, size))
+            with_features(_built(name, *shape[:2]), _example(shape)[0])
     except WslSweepError as error:
         return str(error)
     except (Exception, SystemExit) as error:
@@ -291,14 +341,14 @@ def _try_features(name: str, classes: int, channels: int, size: int | str) -> st
     return None
 
 
-def _features_width(name: str, classes: int, channels: int, size: int | str) -> int | None:
+def _features_width(name: str, shape: Shape) -> int | None:
     import torch
 
     from wsl_sweep.models import with_features
 
     try:
         with torch.no_grad():
-            return int(with_features(_built(name, classes, channels), _some_inputs(channels, size))[1].shape[1])
+            return int(with_features(_built(name, *shape[:2]), _example(shape)[0])[1].shape[1])
     except (Exception, SystemExit):  # what is wrong is told where the model is asked about
         return None
 

@@ -58,8 +58,8 @@ def prepare(
     if need_test and len(test) == 0:
         where = config.get("root") or config["name"]
         raise WslSweepError(
-            f"{where} has no test part: {len(pool)} pictures are too few to split one off; add pictures, or a folder "
-            "test beside train"
+            f"{where} has no test part: {len(pool)} examples are too few to split one off; add some, or give it a test "
+            "part of its own"
         )
     data = load(config)
     missing = sorted(set(range(task.num_classes)) - set(data.train.labels.tolist()))

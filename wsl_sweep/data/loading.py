@@ -9,6 +9,7 @@ import os
 import signal
 import stat
 import sys
+import weakref
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
@@ -35,13 +36,18 @@ class Loading:
     def __init__(self, do: Callable[[Any], Any], workers: int, pin: bool = False) -> None:
         self._do, self._workers, self._pin = do, workers, pin
         self._idle: list[DataLoader[Any]] = []
+        self._busy: dict[object, DataLoader[Any]] = {}
+        # By hand, and not by the garbage collector: it takes a loader's queues away before it ends the processes, which
+        # then wait for seconds.
+        weakref.finalize(self, _end, self._idle, self._busy)
 
     def results(self, work: Sequence[Any]) -> Generator[Any]:
         """What comes of each piece, in order. Raises TrialError: a process died."""
         if not self._workers or not work:
             yield from map(self._do, work)
             return
-        loader = self._idle.pop() if self._idle else self._started()
+        mine = object()
+        loader = self._busy[mine] = self._idle.pop() if self._idle else self._started()
         loader.sampler.work = work  # type: ignore[attr-defined]
         try:
             results = iter(loader)
@@ -49,9 +55,11 @@ class Loading:
                 yield next(results)
             last = next(results)
             # Before the last one is handed out: who has it may never ask again.
-            if not self._idle:
-                self._idle.append(loader)
             del loader, results
+            freed = self._busy.pop(mine)
+            if not self._idle:
+                self._idle.append(freed)
+            del freed
             yield last
         except RuntimeError as error:
             if "DataLoader worker" not in str(error):
@@ -60,6 +68,8 @@ class Loading:
                 f"a process that reads pictures died ({str(error).splitlines()[0]}): is memory, or shared memory "
                 "(/dev/shm), full? Lower resources.workers"
             ) from error
+        finally:
+            self._busy.pop(mine, None)
 
     def _started(self) -> DataLoader[Any]:
         return DataLoader(
@@ -97,6 +107,11 @@ class _Order(Sampler[Any]):
 
     def __len__(self) -> int:
         return len(self.work)
+
+
+def _end(idle: list[DataLoader[Any]], busy: dict[object, DataLoader[Any]]) -> None:
+    idle.clear()
+    busy.clear()
 
 
 def _as_it_is(result: Any) -> Any:

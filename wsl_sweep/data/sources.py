@@ -8,6 +8,7 @@ from typing import Any
 
 from wsl_sweep.data.cifar import cifar_there, load_cifar
 from wsl_sweep.data.digits import load_digits
+from wsl_sweep.data.own_task import make_task
 from wsl_sweep.data.pictures import Pictures
 from wsl_sweep.data.raw import Progress
 from wsl_sweep.data.task import Task
@@ -16,7 +17,7 @@ from wsl_sweep.image_listing import folder_stamp
 from wsl_sweep.imagenet_listing import imagenet_there
 from wsl_sweep.paths import node_folder
 from wsl_sweep.spec.catalogue import DATASETS, did_you_mean
-from wsl_sweep.user_code import arguments_for, find, is_import_name, pick, told
+from wsl_sweep.user_code import is_import_name
 
 Config = Mapping[str, Any]
 
@@ -118,17 +119,7 @@ def _mnli_stamp(config: Config) -> Any:
 
 
 def _users(config: Config) -> Task:
-    name = str(config["name"])
-    make = find(name)
-    if not (isinstance(make, type) and issubclass(make, Task)):
-        raise WslSweepError(f'"{name}" is no subclass of wsl_sweep.data.Task')
-    try:
-        task: Task = make(**pick(arguments_for(make, ("root",)), {"root": config.get("root")}))
-    except WslSweepError as error:
-        raise WslSweepError(f'"{name}": {error}') from error
-    except (Exception, SystemExit) as error:
-        raise WslSweepError(f'"{name}" cannot be made: {told(error)}') from error
-    return task
+    return make_task(str(config["name"]), config.get("root"))
 
 
 SOURCES: dict[str, Source] = {

@@ -6,6 +6,7 @@ Their input is one integer tensor (B, 2, L): token ids, 0 for padding, and token
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -22,6 +23,9 @@ PADDING = 0
 
 MOST_POSITIONS = 512
 TOKEN_TYPES = 2
+
+OLD_NAMES = (("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias"))
+"""How BERT's first files call what transformers calls otherwise since."""
 
 HIDDEN = -1e9
 """Added to the scores of padding: nothing of it is left after a softmax in any precision, and no infinity comes in, so
@@ -40,6 +44,7 @@ class TextClassifier(nn.Module):
         backbone: name of the part that pretrained weights are for.
         attention: transformers' name for how attention is computed.
         heads: of its attention.
+        positions: how many tokens it reads at most.
     """
 
     config: str
@@ -47,13 +52,14 @@ class TextClassifier(nn.Module):
     backbone: str
     attention: str
     heads: int
+    positions: int
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
         for name, part in net.named_children():
             self.add_module(name, part)
         own: Any = net.config
-        self.heads = int(own.num_attention_heads)
+        self.heads, self.positions = int(own.num_attention_heads), int(own.max_position_embeddings)
 
     @abstractmethod
     def features(self, tokens: Tensor) -> Tensor:
@@ -92,6 +98,17 @@ class DistilBert(TextClassifier):
         ids = tokens[:, 0]
         states = self.get_submodule("distilbert")(input_ids=ids, attention_mask=(ids != PADDING).long())[0]
         return torch.relu(self.get_submodule("pre_classifier")(states[:, 0]))
+
+
+def by_todays_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Some published tensors of a text model by the names that transformers has for them now."""
+    found = {}
+    for key, tensor in tensors.items():
+        name = key
+        for old, new in OLD_NAMES:
+            name = name.removesuffix(old) + new if name.endswith(old) else name
+        found[name] = tensor
+    return found
 
 
 def build_bert(name: str, num_classes: int, words: int) -> Bert:

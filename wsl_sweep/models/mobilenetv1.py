@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from wsl_sweep.models.classifier import Classifier, he_by_outputs, pooled
+from wsl_sweep.models.classifier import Classifier, pooled
 from wsl_sweep.models.mobilenet import conv_bn_relu
 
 FIRST_CHANNELS = 32
@@ -33,7 +33,9 @@ class MobileNetV1(Classifier):
             self.blocks.append(nn.Sequential(*depthwise, *conv_bn_relu(inputs, outputs, 1)))
             inputs = outputs
         self.fc = nn.Linear(inputs, num_classes)
-        he_by_outputs(self)
+        for module in self.modules():  # He et al. (2015) by inputs: filters of one channel keep the signal's size
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
 
     def features(self, images: Tensor) -> Tensor:
         """(B, 1024·width)."""

@@ -15,6 +15,7 @@ from typing import Any
 from wsl_sweep.pair_files import LEARNED
 from wsl_sweep.paths import cache_folder
 from wsl_sweep.spec.catalogue import dataset_problem, did_you_mean, method_problem, model_problem
+from wsl_sweep.spec.pretrained import is_pretrained
 from wsl_sweep.spec.recipes import RECIPES
 from wsl_sweep.spec.run import check_value, leaves
 
@@ -30,6 +31,9 @@ KINDS: dict[str, str] = {
 
 
 _TEACHER_ID = re.compile(r"[0-9a-f]{12}")
+
+NO_CHECKPOINT = "none"
+"""A ``teacher.checkpoint`` that takes away a recipe's: the teacher is trained here."""
 
 MOST_VALUES = 10_000
 """A range of more values than this is not tried value by value."""
@@ -115,7 +119,9 @@ def reading(how: Reading) -> Iterator[None]:
 
 def settled(path: str, value: Any) -> Any:
     """The value as it is kept: a file or folder by its absolute path, everything else as it is."""
-    if path == "teacher.checkpoint":
+    if path == "teacher.checkpoint" and value == NO_CHECKPOINT:
+        return None
+    if path == "teacher.checkpoint" and not is_pretrained(value):
         return str(_checkpoint(value))
     if path == "dataset.root" and "$" in value:
         return value  # each machine fills it in
@@ -151,13 +157,14 @@ def check_leaf(path: str, value: Any) -> str | None:
         return method_problem(value)
     if path == "recipe" and value not in RECIPES:
         return f'no recipe is called "{value}"; {did_you_mean(value, RECIPES)}'
-    if path == "teacher.checkpoint":
+    if path == "teacher.checkpoint" and value != NO_CHECKPOINT and not is_pretrained(value):
         if _TEACHER_ID.fullmatch(value):
             there = _checkpoint(value).is_file() or not _reading.get().look
             return None if there else f"no teacher has the id {value}; see wsl-sweep teacher list"
         if not value.endswith(".safetensors"):
             return (
-                f"must be a .safetensors file, which holds nothing but tensors, or the id of a teacher, not {value!r}; "
+                "must be a .safetensors file, which holds nothing but tensors, the id of a teacher, "
+                f"torchvision:WEIGHTS, or none, not {value!r}; "
                 "wsl-sweep teacher import brings in a .pth file and prints its id"
             )
         if _reading.get().look and not _checkpoint(value).is_file():

@@ -58,8 +58,10 @@ def content_of_folder(dataset: Mapping[str, Any]) -> str:
 
 
 def data_identity(dataset: Mapping[str, Any]) -> dict[str, Any]:
-    """A data set as it stands in an identity: without its place; a folder of pictures or sentences by what it holds."""
-    own = {key: value for key, value in dataset.items() if key != "root"}
+    """A data set as it stands in an identity: without its place; a folder of pictures or sentences by what it holds, a
+    user's own task with the source of its class.
+    """
+    own = {key: value for key, value in dataset.items() if key != "root"} | _own_code(str(dataset.get("name")))
     if dataset.get("name") in FOLDERS and dataset.get("root"):
         try:
             own["content"] = content_of_folder(dataset)
@@ -94,10 +96,10 @@ def _numbers_alike(value: Any) -> Any:
     return value
 
 
-def _own_code(model: str) -> dict[str, Any]:
-    """What the name of a user's own model does not say of it."""
-    own = is_import_name(model) and not is_library_model(model)
-    return {"code": source_digest(model)} if own else {}
+def _own_code(name: str) -> dict[str, Any]:
+    """What the name of a user's own model or task does not say of it."""
+    own = is_import_name(name) and not is_library_model(name)
+    return {"code": source_digest(name)} if own else {}
 
 
 def _model(name: str) -> str:

@@ -259,6 +259,75 @@ def _image_folder() -> Recipe:
     )
 
 
+_OVERHAUL = "Heo et al. (2019, Overhaul), which WSL follows"
+_TORCHVISION = "torchvision's pretrained weights, as WSL's released code"
+
+
+def _imagenet(teacher: str, student: str, non_target_weight: float) -> Recipe:
+    """A pair of WSL's Tab. 4, under its settings."""
+    optimizer = {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 1e-4}
+    schedule = {"epochs": 100, "batch_size": 256, "milestones": [30, 60, 90], "decay": 0.1}
+    values = {
+        "dataset": {"name": "imagenet", "size": 224, "flip": True, "views": "epoch", "validation_fraction": 0.02},
+        "teacher": {
+            "model": f"torchvision:{teacher}",
+            "checkpoint": "torchvision:IMAGENET1K_V1",
+            "mode": "eval",
+            "schedule": schedule,
+            "optimizer": optimizer,
+        },
+        "student": {"model": student},
+        "distillation": {"temperature": 2.0, "non_target_weight": non_target_weight, "warmup_epochs": 1},
+        "optimizer": optimizer,
+        "schedule": schedule,
+    }
+    trained_here = "the student's; read where teacher.checkpoint is none"
+    sources = {
+        "dataset": "pair of WSL Tab. 4; crops of 224 pixels and flips, as torchvision's weights were trained",
+        "dataset.views": "a new crop in every epoch; a number of them lets the logit bank serve all trials",
+        "dataset.validation_fraction": "ours: carved from the training pictures, for val is the test set",
+        "teacher.model": "pair of WSL Tab. 4",
+        "teacher.checkpoint": _TORCHVISION,
+        "teacher.mode": "eval as in RepDistiller; WSL's released code has train",
+        "teacher.schedule": trained_here,
+        "teacher.optimizer": trained_here,
+        "student.model": "pair of WSL Tab. 4",
+        "distillation.temperature": (
+            "WSL, ImageNet, where its α is 2.5 (as in search_spaces/imagenet_alpha.yaml); DKD's and DIST's code: 1"
+        ),
+        "distillation.non_target_weight": "DKD's released code, for this pair",
+        "distillation.warmup_epochs": "DKD's released code, ImageNet",
+        "optimizer": _OVERHAUL,
+        "schedule": _OVERHAUL,
+        "schedule.epochs": f"{_OVERHAUL}; WSL's released code runs 101 and reports the best",
+    }
+    name = f"imagenet/{teacher}-{student.removeprefix('torchvision:')}"
+    description = "ImageNet, 100 epochs, the paper's settings: --set dataset.root=FOLDER"
+    return Recipe(name, description, flatten(values), sources)
+
+
+def _small_imagenet() -> Recipe:
+    values = {
+        "dataset": {"name": "imagenet", "size": 64, "flip": True, "views": 4, "validation_fraction": 0.2},
+        "teacher": {
+            "model": "mobilenetv1_x050",
+            "schedule": {"epochs": 6, "batch_size": 32, "milestones": [5]},
+            "optimizer": {"lr": 0.05, "nesterov": True, "weight_decay": 1e-4},
+        },
+        "student": {"model": "mobilenetv1_x025"},
+        "distillation": {"temperature": 2.0, "warmup_epochs": 1},
+        "schedule": {"epochs": 4, "batch_size": 32, "milestones": [3]},
+        "optimizer": {"lr": 0.05, "nesterov": True, "weight_decay": 1e-4},
+    }
+    ours = "chosen by us: the classes and the data of the ImageNet recipes, small enough for two cores"
+    return Recipe(
+        "imagenet/tiny",
+        "any folder in ImageNet's layout: --set dataset.root=FOLDER; small models, 64x64, 4 crops a picture",
+        flatten(values),
+        {**dict.fromkeys(values, ours), "distillation.temperature": "WSL, ImageNet"},
+    )
+
+
 _SUN = "Sun et al. (2019), released code"
 
 
@@ -339,6 +408,9 @@ _ALL = (
     _stand_in("digits/convnet_48-convnet_6", "digits, a larger teacher and student", "convnet_48", "convnet_6"),
     _image_folder(),
     *(_cifar100(teacher, student, weight) for (teacher, student), weight in CIFAR100_PAIRS.items()),
+    _imagenet("resnet34", "torchvision:resnet18", 0.5),
+    _imagenet("resnet50", "mobilenetv1", 2.0),
+    _small_imagenet(),
     _mnli(),
     _mnli_stand_in(),
 )

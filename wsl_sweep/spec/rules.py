@@ -12,7 +12,7 @@ from wsl_sweep.spec.distributions import Distribution
 from wsl_sweep.spec.identity import canonical_json
 from wsl_sweep.spec.largest import check_top_k
 from wsl_sweep.spec.reads import OWN_SETTINGS, STEERING, reads
-from wsl_sweep.spec.sections import METRICS, TEACHER_METRICS, TEST_METRICS
+from wsl_sweep.spec.sections import TEACHER_METRICS, metrics_of, nameable
 from wsl_sweep.spec.spec import Spec
 from wsl_sweep.spec.world import assignments, teller
 
@@ -76,7 +76,9 @@ NEUTRAL: dict[str, Any] = {
     "optimizer.decay_on": "all",
     "teacher.optimizer.decay_on": "all",
     "schedule.shape": "steps",
+    "schedule.milestones": [],
     "teacher.schedule.shape": "steps",
+    "teacher.schedule.milestones": [],
 }
 """Values that ask for nothing, and so may stand where nothing reads them."""
 
@@ -157,18 +159,22 @@ def _check_kind(spec: Spec, top: Mapping[str, Any], say: Say) -> None:
 def _check_metrics(spec: Spec, say: Say) -> None:
     if spec.search is None:
         return
+    datasets = spec.datasets(spec.arms)
+    known = [metric for metric in metrics_of(datasets) if not metric.startswith("test/")]
     for index, metric in enumerate(spec.metrics):
         where = ("search", "metric") if isinstance(spec.search.metric, str) else ("search", "metric", index)
         if metric.startswith("test/"):
-            say(where, f"nothing is chosen on the test set: not {metric}, take validation/{metric[5:]}")
+            instead = f"validation/{metric[5:]}"
+            instead = instead if instead in known or nameable(instead, datasets) else "validation/accuracy"
+            say(where, f"nothing is chosen on the test set: not {metric}, take {instead}")
         elif metric in TEACHER_METRICS and any(
             spec.flat_config(arm)["distillation.method"] == "none" for arm in spec.arms.values()
         ):
             say(where, f"{metric} needs a teacher, and an arm has none")
         elif metric in MADE_FROM and any(MADE_FROM[metric] not in spec.read_by(arm) for arm in spec.arms.values()):
             say(where, f"{metric} is not measured under the method of an arm: it does not read {MADE_FROM[metric]}")
-        elif metric not in METRICS:
-            say(where, f'no metric is called "{metric}"; {did_you_mean(metric, METRICS)}')
+        elif metric not in known and not nameable(metric, datasets):
+            say(where, f'no metric is called "{metric}"; {did_you_mean(metric, known)}')
     if not spec.metrics:
         say(("search", "metric"), "is empty")
     if len(set(spec.metrics)) != len(spec.metrics):
@@ -252,7 +258,7 @@ def _check_read(spec: Spec, say: Say, say_option: SayOption, place: Place) -> No
         elif path not in sweeping:
             say(place("space", path), f"nothing in this file reads {path}{_where_read(path)}")
     anyone = sweeping.union(*(spec.read_by(overrides) for overrides in spec.baselines.values()))
-    for path in sorted(set(spec.given) - anyone):
+    for path in sorted(set(spec.given) - anyone - set(spec.pins)):
         if not _asks_nothing(path, spec.given[path]):
             say(place("run", path), f"nothing in this file reads {path}{_where_read(path)}")
     for path in sorted(set(spec.pins) - anyone):
@@ -262,7 +268,7 @@ def _check_read(spec: Spec, say: Say, say_option: SayOption, place: Place) -> No
     for section, named in (("variants", spec.variants), ("arms", spec.arms), ("baselines", spec.baselines)):
         for name, overrides in named.items():
             own = spec.read_by(overrides)
-            for path in sorted(set(overrides) - own):
+            for path in sorted(set(overrides) - own - set(spec.pins)):
                 if _asks_nothing(path, overrides[path]):
                     continue
                 if path not in anyone:
@@ -329,7 +335,7 @@ def _cannot_begin(student: str, teacher: str) -> str | None:
 
 
 def _asks_nothing(path: str, value: Any) -> bool:
-    return path in NEUTRAL and not isinstance(value, bool) and value == NEUTRAL[path]
+    return value is None or (path in NEUTRAL and not isinstance(value, bool) and value == NEUTRAL[path])
 
 
 def _check_complete(spec: Spec, say: Say) -> None:
@@ -436,8 +442,9 @@ def _check_compare(spec: Spec, say: Say) -> None:
                 ("compare", "family", index),
                 f'"{name}" is no arm, variant or baseline here; {did_you_mean(name, names)}',
             )
-    known = [*TEST_METRICS, *METRICS]
-    if spec.compare.metric not in known:
+    datasets = spec.datasets({**spec.arms, **spec.baselines, **spec.variants})
+    known = sorted(metrics_of(datasets), key=lambda metric: not metric.startswith("test/"))
+    if spec.compare.metric not in known and not nameable(spec.compare.metric, datasets):
         say(
             ("compare", "metric"),
             f'no metric is called "{spec.compare.metric}"; {did_you_mean(spec.compare.metric, known)}',

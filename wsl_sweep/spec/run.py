@@ -99,7 +99,7 @@ class TeacherSection(Section):
     model: str | None = Field(None, description="name of a model")
     checkpoint: str | None = Field(
         None,
-        description="a safetensors file, a teacher's id, or torchvision:WEIGHTS, such as torchvision:IMAGENET1K_V1",
+        description="a safetensors file, a teacher's id, torchvision:WEIGHTS (torchvision:IMAGENET1K_V1), or none",
     )
     init: str | None = Field(
         None, description="text models: random, or pretrained weights: a folder or a name on the hub"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+from itertools import chain
 from typing import Any, Literal
 
 from pydantic import Field
@@ -9,6 +12,7 @@ from pydantic import Field
 from wsl_sweep.spec.distributions import KINDS
 from wsl_sweep.spec.recipes import NAMED, RECIPES
 from wsl_sweep.spec.run import Count, Positive, RunSection, Section, leaves
+from wsl_sweep.user_code import is_import_name
 
 METRICS: tuple[str, ...] = (
     "validation/accuracy",
@@ -24,14 +28,38 @@ METRICS: tuple[str, ...] = (
 )
 TEACHER_METRICS = frozenset({"teacher/agreement", "teacher/kl", "regularization_samples/fraction", "weight/mean"})
 TEST_METRICS: tuple[str, ...] = ("test/accuracy", "test/loss", "test/ece")
-LOWER_IS_BETTER = frozenset({"loss", "ece", "kl", "seconds"})
+OWN_METRICS: dict[str, tuple[str, ...]] = {
+    "imagenet": ("validation/top5_accuracy", "test/top5_accuracy"),
+    "mnli": ("test/accuracy_matched", "test/accuracy_mismatched"),
+}
+"""Data set → what is measured of it beside METRICS and TEST_METRICS. What a user's own measures, the user says."""
+
+LOWER_IS_BETTER = frozenset(
+    {"loss", "ece", "kl", "seconds", "error", "errors", "nll", "brier", "mae", "mse", "rmse", "perplexity"}
+)
+"""Words in a metric's name by which less of it is better."""
 
 Mode = Literal["max", "min"]
 
+_OF_A_TASK = re.compile(r"(validation|test)/[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
+
 
 def natural_mode(metric: str) -> Mode:
-    """Whether more or less of a metric is better."""
-    return "min" if metric.rsplit("/", 1)[-1] in LOWER_IS_BETTER else "max"
+    """Whether more or less of a metric is better, by the words of its name: less of ``test/macro_error``."""
+    words = re.split(r"[^a-z]+", metric.rsplit("/", 1)[-1].lower())
+    return "min" if LOWER_IS_BETTER & set(words) else "max"
+
+
+def nameable(metric: str, datasets: Iterable[str]) -> bool:
+    """Whether a metric has the form of one that a user's own task may measure, and ``datasets`` has such a task."""
+    return any(is_import_name(name) for name in datasets) and _OF_A_TASK.fullmatch(metric) is not None
+
+
+def metrics_of(datasets: Iterable[str]) -> list[str]:
+    """The metrics that are measured of every one of some data sets, whatever users' own tasks add."""
+    own = [OWN_METRICS.get(name, ()) for name in datasets]
+    common = [metric for metric in dict.fromkeys(chain(*own)) if all(metric in each for each in own)]
+    return [*METRICS, *TEST_METRICS, *common]
 
 
 class SearchSection(Section):
@@ -65,8 +93,14 @@ class CompareSection(Section):
 
     baseline: str | None = Field(None, description="name of an arm, a variant or a baseline")
     metric: str = Field("test/accuracy", description="of the final evaluation")
+    mode: Mode | None = Field(None, description="max or min: which of the metric is better; by its name if not given")
     margin: Positive = Field(0.005, description="the smallest difference that matters, in the metric's unit")
     family: list[str] | None = Field(None, description="who is compared with the baseline; all by default")
+
+
+def mode_of(metric: str, declared: CompareSection) -> Mode:
+    """Which of a metric is better in a comparison: as the file declares of its own, else by the metric's name."""
+    return declared.mode if declared.mode is not None and metric == declared.metric else natural_mode(metric)
 
 
 class SchedulerSection(Section):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wsl_sweep.spec.distributions import Distribution
+from wsl_sweep.spec.pretrained import with_weights
 from wsl_sweep.spec.reads import keeps_outputs, possible_reads, reads
 from wsl_sweep.spec.recipes import DEFAULTS, RECIPES, method_defaults
 from wsl_sweep.spec.run import nest
@@ -88,6 +89,17 @@ class Spec:
             return tuple(natural_mode(metric) for metric in self.metrics)
         return (mode,) * len(self.metrics) if isinstance(mode, str) else tuple(mode)
 
+    def datasets(self, owners: Mapping[str, Mapping[str, Any]]) -> list[str]:
+        """The names of the data sets of some arms, variants or baselines, under any values of the space."""
+        swept = self.space.get("dataset.name")
+        if swept is not None:
+            return [str(name) for name in swept.representatives()]
+        recipes = (
+            [{"recipe": name} for name in self.space["recipe"].representatives()] if "recipe" in self.space else [{}]
+        )
+        flats = [self.written(own, recipe) for own in list(owners.values()) or [{}] for recipe in recipes]
+        return list(dict.fromkeys(str(flat["dataset.name"]) for flat in flats if "dataset.name" in flat))
+
     @property
     def threads(self) -> int:
         """Torch's threads of a trial's process: the whole part of its CPUs, at least 1."""
@@ -149,6 +161,8 @@ class Spec:
         )
         read = reads(flat)
         config = nest({path: flat[path] for path in sorted(read - {"recipe"}) if path in flat})
+        if "teacher" in config:
+            config["teacher"] = with_weights(config["teacher"])
         if keeps_outputs(flat):  # how outputs are kept makes the result, so it is part of it
             if self.bank.precision != "float32":
                 config["teacher"]["stored_precision"] = self.bank.precision

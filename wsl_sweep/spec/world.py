@@ -6,11 +6,13 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
-from wsl_sweep.spec.catalogue import METHODS, model_problem
+from wsl_sweep.spec.catalogue import METHODS, did_you_mean, model_problem
 from wsl_sweep.spec.plan import in_dependency_order
 from wsl_sweep.spec.reads import NO_EXAMPLE_WEIGHTS, NO_KEEPING
 from wsl_sweep.spec.recipes import weighting_kind
+from wsl_sweep.spec.sections import metrics_of, nameable
 from wsl_sweep.spec.spec import Spec
+from wsl_sweep.user_code import is_import_name
 
 Say = Callable[[tuple[str | int, ...], str], None]
 SayOption = Callable[[str, str], None]
@@ -30,7 +32,7 @@ class World(Protocol):
     """What the rules ask of what lies outside of the file. Answers are kept: each is asked once."""
 
     def model_problem(self, name: str, dataset: Mapping[str, Any]) -> str | None:
-        """What is wrong with a model on pictures of a data set (flat ``dataset`` paths), or None."""
+        """What is wrong with a model on a data set (flat ``dataset`` paths), or None."""
 
     def features_problem(self, name: str, dataset: Mapping[str, Any]) -> str | None:
         """Why a model that is right has no penultimate features, or None where it has."""
@@ -51,11 +53,14 @@ class World(Protocol):
         """Whether a user's own method that is right gives each example a loss; after ``method_problem``."""
 
     def data_problem(self, dataset: Mapping[str, Any]) -> str | None:
-        """What is wrong with a folder of pictures or sentences, or None."""
+        """What is wrong with a folder of pictures or sentences, or with a user's own task, or None."""
+
+    def own_metrics(self, dataset: Mapping[str, Any]) -> tuple[str, ...]:
+        """The metrics that a user's own task that is right adds: ``validation/f1``, …; none of any other data set."""
 
 
 def check_world(spec: Spec, world: World, say: Say, say_option: SayOption, place: Place) -> None:
-    """Notes what is wrong with users' own models, methods and folders, at the places that name them."""
+    """Notes what is wrong with users' own tasks, models, methods and folders, at the places that name them."""
     tell, told = teller(spec, say, say_option, place), set[tuple[str, str]]()
     for owner, overrides, params in assignments(spec, ASKED):
         flat = spec.flat_config(overrides, params)
@@ -63,6 +68,7 @@ def check_world(spec: Spec, world: World, say: Say, say_option: SayOption, place
             if (path, what) not in told:
                 told.add((path, what))
                 tell(owner, path, what)
+    _check_own_metrics(spec, world, say)
 
 
 def teller(spec: Spec, say: Say, say_option: SayOption, place: Place) -> Callable[[tuple[str, ...], str, str], None]:
@@ -89,6 +95,28 @@ def teller(spec: Spec, say: Say, say_option: SayOption, place: Place) -> Callabl
             say(where, what)
 
     return tell
+
+
+def _check_own_metrics(spec: Spec, world: World, say: Say) -> None:
+    """Notes where a metric is named that a user's own task does not measure; its form is looked at by the rules."""
+    asked: dict[tuple[str | int, ...], str] = {}
+    if spec.search is not None:
+        single = isinstance(spec.search.metric, str)
+        asked = {("search", "metric", *(() if single else (index,))): one for index, one in enumerate(spec.metrics)}
+    told: set[str] = set()
+    for owner, overrides, params in assignments(spec, ("recipe", "dataset.name", "dataset.root")):
+        flat = spec.flat_config(overrides, params)
+        name = str(flat.get("dataset.name"))
+        if not is_import_name(name) or world.data_problem(flat) is not None:
+            continue
+        known = [*metrics_of([name]), *world.own_metrics(flat)]
+        of_owner = {("compare", "metric"): spec.compare.metric} | (asked if owner[:1] in ((), ("arms",)) else {})
+        for where, metric in of_owner.items():
+            if nameable(metric, [name]) and metric not in known and metric not in told:
+                told.add(metric)
+                part = metric.partition("/")[0]
+                near = [one for one in known if one.startswith(f"{part}/")]
+                say(where, f'{name} does not measure "{metric}"; {did_you_mean(metric, near)}')
 
 
 def _overrides(spec: Spec, owner: tuple[str, ...]) -> Mapping[str, Any]:
@@ -128,7 +156,7 @@ def _problems(flat: Mapping[str, Any], world: World) -> Iterator[tuple[str, str]
         return
     wrong = world.data_problem(dataset)
     if wrong is not None:
-        yield "dataset.root", wrong
+        yield "dataset.name" if is_import_name(str(dataset["dataset.name"])) else "dataset.root", wrong
         return
     with_teacher = method != "none" or flat.get("student.init") == "teacher"
     models = ["student.model"] + (["teacher.model"] if with_teacher else [])

@@ -25,7 +25,7 @@ from typing import Any
 
 from wsl_sweep.errors import WslSweepError
 from wsl_sweep.paths import cache_folder, node_folder
-from wsl_sweep.user_code import find, search_in, source_digest, told
+from wsl_sweep.user_code import find, is_import_name, search_in, source_digest, told
 
 Answer = dict[str, Any]
 """What was found; ``error``, in its place, says why it could not be."""
@@ -163,7 +163,9 @@ def _data_set(dataset: Mapping[str, Any]) -> Answer:
         return _imagenet(root)
     if name == "mnli":
         return _sentences(root, str(dataset["vocabulary"]))
-    return {"found": "comes with scikit-learn"} if root is None else _readable(root)
+    if root is None:
+        return {"found": "is made by its code" if is_import_name(name) else "comes with scikit-learn"}
+    return _readable(root)
 
 
 def _pictures(root: str) -> Answer:

@@ -9,7 +9,13 @@ from wsl_sweep.tracking.settings import Tracking
 
 
 def log_student(
-    tracking: Tracking, parent_id: str, student: Any, example: Any, *, artifact: str = "best_student"
+    tracking: Tracking,
+    parent_id: str,
+    student: Any,
+    example: Any,
+    *,
+    any_length: bool = False,
+    artifact: str = "best_student",
 ) -> str:
     """Logs a student to the parent run as an MLflow model that loads back and predicts; returns its URI.
 
@@ -17,13 +23,14 @@ def log_student(
         tracking: the server.
         parent_id: the sweep's run.
         student: a torch module in eval mode, on the CPU.
-        example: (N >= 2, C, H, W) float32 numpy pictures: two rows leave the batch size free.
+        example: (N >= 2, …) numpy inputs, of the dtype that it reads: two rows leave the batch size free.
+        any_length: whether inputs may have any size in their last dimension, as those of a text.
         artifact: the model's name.
     """
     import mlflow
-    import numpy as np
     import torch
-    from mlflow.models import infer_signature
+    from mlflow.models import ModelSignature, infer_signature
+    from mlflow.types import Schema, TensorSpec
 
     client = mlflow.MlflowClient(tracking_uri=tracking.uri)
     logged = client.get_run(parent_id).outputs
@@ -31,7 +38,10 @@ def log_student(
         return f"models:/{logged.model_outputs[0].model_id}"
     with torch.no_grad():
         prediction = student(torch.from_numpy(example)).numpy()
-    signature = infer_signature(example.astype(np.float32), prediction)
+    signature = infer_signature(example, prediction)
+    if any_length:
+        free = (-1, *example.shape[1:-1], -1)
+        signature = ModelSignature(inputs=Schema([TensorSpec(example.dtype, free)]), outputs=signature.outputs)
     before = os.environ.get("MLFLOW_TRACKING_URI")
     mlflow.set_tracking_uri(tracking.uri)  # which sets the environment variable too
     try:

@@ -13,15 +13,12 @@ from torch import Tensor, nn
 from wsl_sweep.errors import WslSweepError
 from wsl_sweep.model_folders import read_config, weight_files
 from wsl_sweep.models import build
-from wsl_sweep.models.bert import TextClassifier
+from wsl_sweep.models.bert import TextClassifier, by_todays_names
 from wsl_sweep.models.pretrained import model_folder
 from wsl_sweep.training.checkpoints import read_state_dict
 from wsl_sweep.training.weights import entry_problems, shortened
 
 RANDOM, TEACHER = "random", "teacher"
-
-OLD_NAMES = ((".LayerNorm.gamma", ".LayerNorm.weight"), (".LayerNorm.beta", ".LayerNorm.bias"))
-"""How BERT's first files call what transformers calls otherwise since."""
 
 POOLER = ".pooler."
 """A part that files of language models lack; it stays as it began there."""
@@ -57,17 +54,21 @@ def begin(model: nn.Module, name: str, init: str, teacher: Path | None = None) -
         model.load_state_dict(own, strict=False)
 
 
-def check_beginning(name: str, init: str, num_classes: int, words: int) -> None:
+def check_beginning(name: str, init: str, num_classes: int, words: int, longest: int = 0) -> None:
     """Whether a text model can be made for some data, and begin from pretrained weights, which are downloaded for it.
 
-    Nothing is asked of a teacher's: it may not be trained yet.
+    Nothing is asked of a teacher's: it may not be trained yet. The data's examples have ``longest`` tokens at most.
 
     Raises WslSweepError: as ``begin``, or as ``wsl_sweep.models.build``.
     """
     with torch.device("meta"):
         model = build(name, num_classes, words)
+    assert isinstance(model, TextClassifier)
+    if longest > model.positions:
+        raise WslSweepError(
+            f"{name} reads {model.positions} tokens at most: lower dataset.max_length, which is {longest}"
+        )
     if init not in (RANDOM, TEACHER):
-        assert isinstance(model, TextClassifier)
         _pretrained(model, name, init)
 
 
@@ -103,13 +104,7 @@ def backbone_of(tensors: Mapping[str, Tensor], backbone: str) -> dict[str, Tenso
     prefix = f"{backbone}."
     if not any(key.startswith(prefix) for key in tensors):  # of a backbone saved by itself
         tensors = {prefix + key: tensor for key, tensor in tensors.items()}
-    found = {}
-    for key, tensor in tensors.items():
-        for old, new in OLD_NAMES:
-            key = key.removesuffix(old) + new if key.endswith(old) else key
-        if key.startswith(prefix):
-            found[key] = tensor
-    return found
+    return {key: tensor for key, tensor in by_todays_names(tensors).items() if key.startswith(prefix)}
 
 
 def _fitting(model: TextClassifier, name: str, tensors: Mapping[str, Tensor], what: str) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from wsl_sweep.errors import WslSweepError
 from wsl_sweep.models.adapted import Adapted
+from wsl_sweep.models.bert import TextClassifier, by_todays_names
 from wsl_sweep.training.weights import entry_problems, load_tensors, shortened
 
 WRAPPERS = ("model", "state_dict", "net", "weights", "teacher", "student")
@@ -105,6 +106,10 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], what: str, name: str) 
     own = model.state_dict()
     if isinstance(model, Adapted) and not any(key.startswith("net.") for key in tensors):
         tensors = {f"net.{key}": tensor for key, tensor in tensors.items()}
+    if isinstance(model, TextClassifier):
+        tensors = by_todays_names(tensors)
+    aside = {name for name, _ in model.named_buffers()} - set(own)  # which some versions of a library save
+    tensors = {key: tensor for key, tensor in tensors.items() if key not in aside}
     counters = {key: own[key] for key in own if key.endswith(COUNTER) and key not in tensors}
     tensors = {**tensors, **counters}
     problems = entry_problems({key: tuple(tensor.shape) for key, tensor in tensors.items()}, own, name)

@@ -69,8 +69,8 @@ def library_of(model: str) -> str | None:
 
 
 def own_code(config: Mapping[str, Any]) -> str | None:
-    """A hash of the source of the user's own models and method in a (nested) configuration; None without any."""
-    named = [config["student"]["model"], config["distillation"]["method"]]
+    """A hash of the source of the user's own task, models and method in a (nested) configuration; None without any."""
+    named = [config["dataset"]["name"], config["student"]["model"], config["distillation"]["method"]]
     if "teacher" in config:
         named.append(config["teacher"]["model"])
     own = sorted({name for name in named if is_import_name(name) and not is_library_model(name)})

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from wsl_sweep.data import Examples
+from wsl_sweep.data.task import measured_by
 from wsl_sweep.distill import distillation_loss, label_cross_entropy
 
 CALIBRATION_BINS = 15
@@ -59,8 +60,8 @@ def part_metrics(logits: Tensor, examples: Examples, prefix: str) -> dict[str, f
     for name, rows in examples.groups.items():
         found[f"{prefix}/accuracy_{name}"] = float(right[rows.to(right.device)].to(torch.float64).mean())
     if examples.task is not None:
-        own = examples.task.metrics(logits, examples.labels)
-        found |= {f"{prefix}/{name}": float(value) for name, value in own.items()}
+        own = measured_by(examples.task, logits, examples.labels)
+        found |= {f"{prefix}/{name}": value for name, value in own.items()}
     return found
 
 

@@ -119,7 +119,7 @@ class TeacherSupply:
         return found if self._layout.features else replace(found, features=None)
 
     def validation_logits(self) -> Tensor:
-        """(N, C) logits of the whole validation part, its pictures as they are."""
+        """(N, C) logits of the whole validation part, its examples as they are."""
         if self._validation_logits is None:
             views, ids, parts = self._data.train.views, self._data.validation.ids.cpu(), []
             shared = self._group.splits(len(ids))

@@ -80,7 +80,7 @@ class FrozenTeacher:
 
     @torch.no_grad()
     def validation_logits(self) -> Tensor:
-        """(N, C) logits of the plain validation pictures, in eval mode, computed once."""
+        """(N, C) logits of the plain validation examples, in eval mode, computed once."""
         if self._validation_logits is None:
             rows = torch.arange(len(self._validation), device=self._validation.labels.device)
             batches = [self.outputs(self._validation.views.plain(b))[0] for b in torch.split(rows, self.batch)]

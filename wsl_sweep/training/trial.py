@@ -414,7 +414,7 @@ class TrialTraining:
             self._together.close()
 
     def teacher_facts(self) -> dict[str, Any] | None:
-        """How often the teacher ran for this trial: ``computed`` and ``found`` pictures, ``notes``; or None.
+        """How often the teacher ran for this trial: ``computed`` and ``found`` examples, ``notes``; or None.
 
         With what earlier attempts counted, up to the checkpoint from which this one went on.
         """
@@ -618,7 +618,7 @@ def load_student(job: Job, folder: Path | Place, num_classes: int, in_channels: 
 
 
 def evaluate_on_test(job: Job, folder: Path | Place) -> dict[str, float]:
-    """The final evaluation: ``test/accuracy``, ``test/loss``, ``test/ece`` of a saved student.
+    """The final evaluation: ``test/accuracy``, ``test/loss``, ``test/ece`` of a saved student, and its task's own.
 
     Writes ``test_logits.safetensors`` beside the student. Nothing else in this package reads the test part.
     """

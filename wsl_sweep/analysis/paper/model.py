@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from wsl_sweep.analysis.grouping import Row
 from wsl_sweep.analysis.published import Figure
-from wsl_sweep.analysis.verdicts import FRACTIONS
+from wsl_sweep.analysis.verdicts import FRACTIONS, unit
 
 PUBLISHED_METRIC = "test/accuracy"
 """The metric that published figures are of."""
@@ -15,7 +15,7 @@ PUBLISHED_METRIC = "test/accuracy"
 
 def is_percent(metric: str) -> bool:
     """Whether a metric is a fraction, which the tables have in percent."""
-    return metric.rsplit("/", 1)[-1] in FRACTIONS
+    return unit(metric) in FRACTIONS
 
 
 @dataclass(frozen=True)

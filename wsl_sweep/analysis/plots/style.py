@@ -124,7 +124,8 @@ def measured(metric: str, value: float | None, sign: bool = False) -> str:
     """A metric's value: four decimals for shares, else four significant digits. ``sign``: as a difference."""
     if value is None:
         return "–"
-    text = f"{abs(value):.4f}" if metric.rsplit("/", 1)[-1].endswith(FRACTIONS) else short(abs(value))
+    words = metric.rsplit("/", 1)[-1].split("_")
+    text = f"{abs(value):.4f}" if not set(FRACTIONS).isdisjoint(words) else short(abs(value))
     negative = value < 0 and text.strip("0.") != ""
     return ("−" if negative else "+" if sign and value > 0 else "") + text
 
