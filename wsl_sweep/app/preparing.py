@@ -85,17 +85,28 @@ def _decoding(name: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def surroundings(spec: Spec) -> dict[str, str | None]:
-    """What a sweep's results rest on beside its file: the pictures in folders, users' own code; name → hash."""
+    """What a sweep's results rest on beside its file: pictures in folders, users' own data and code; name → hash."""
     found: dict[str, str | None] = {}
     for config in configurations(spec):
         dataset = config["dataset"]
         if dataset["name"] == "image_folder":
             found[f"the pictures in {dataset['root']}"] = list_pictures(dataset["root"]).content()
+        about = f"the data of {dataset['name']}" + (f" in {dataset['root']}" if dataset.get("root") else "")
+        if is_import_name(dataset["name"]) and about not in found:
+            found[about] = _digest_of_task(dataset)
         models = config["student"]["model"], config.get("teacher", {}).get("model")
         for name in (dataset["name"], *models, _method(config)):
             if name is not None and is_import_name(name) and not is_library_model(name):
                 found[f"the code of {name}"] = source_digest(name)
     return found
+
+
+def _digest_of_task(dataset: Mapping[str, Any]) -> str:
+    from wsl_sweep.data.dataset import forget, task_of
+
+    digest = task_of(dataset).digest
+    forget()  # the driver trains nothing
+    return digest
 
 
 def _method(config: Mapping[str, Any]) -> str:
