@@ -32,7 +32,7 @@ from wsl_sweep.training.loop import train_epochs
 from wsl_sweep.training.supply import TeacherSupply, supply_for
 from wsl_sweep.training.teachers import FrozenTeacher
 
-PAIRS = ("bert_4x64:bert_2x64", "bert_4x256:bert_2x128", "bert_12x768:bert_3x768")
+PAIRS = ("bert_4x64:bert_2x64", "bert_4x256:bert_2x128")
 NAMES = {"computed": "teacher computed", "bank": "full bank", "alone": "no teacher"}
 CLASSES, WORDS, BATCH, VALIDATION, LONGEST = 3, 28_996, 32, 64, 128
 MEAN_LENGTH, LENGTHS_APART, SHORTEST = 40, 18, 8

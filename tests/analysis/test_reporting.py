@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from tests.sweep.fakes import conductor_of, good, play, spec_of
 from wsl_sweep.analysis import compare, records_of
+from wsl_sweep.analysis.records import Record
 from wsl_sweep.analysis.report import render_report
 from wsl_sweep.analysis.report_data import Report
 from wsl_sweep.analysis.reporting import build_report
@@ -209,3 +211,49 @@ def test_the_page_holds_every_number_of_the_table(tmp_path: Path, text: str) -> 
     for one in report.comparisons:
         assert one.sentence.split(" (")[0] in page
     json.dumps(page)
+
+
+def with_groups(record: Record) -> Record:
+    """The same with what a data set measures besides."""
+    found = record.metrics.get("test/accuracy")
+    if found is None:
+        return record
+    more = {"test/accuracy_matched": found + 0.01 * record.seed, "test/f1": found}
+    return replace(record, metrics={**record.metrics, **more})
+
+
+def test_a_report_has_the_other_test_metrics_of_data_that_have_their_own(tmp_path: Path) -> None:
+    spec = spec_of(SEARCH)
+    conductor = conductor_of(spec, tmp_path)
+    play(conductor, told)
+    conductor.close("finished")
+    sweep = records_of(spec, conductor.state, uuid="u-1")
+    plain = build_report(spec, conductor.state, PLAN, sweep.records, compare([sweep]), rows_of)
+    assert all(row.also == () for row in plain.rows)
+    assert "Other metrics of the test part" not in render_report(plain)
+    records = tuple(with_groups(record) for record in sweep.records)
+    sweep = replace(sweep, records=records)
+    report = build_report(spec, conductor.state, PLAN, records, compare([sweep]), rows_of)
+    for row in report.rows:
+        seeds = [seed for seed, _ in row.values]
+        assert row.mean is not None
+        assert dict(row.also) == {
+            "test/accuracy_matched": pytest.approx(row.mean + 0.01 * sum(seeds) / len(seeds)),
+            "test/f1": pytest.approx(row.mean),
+        }
+    page = render_report(report)
+    assert "Other metrics of the test part" in page
+    assert "test/<wbr>accuracy_<wbr>matched" in page
+    groups = compare([sweep], metric="test/accuracy_matched")
+    assert groups.mode == "max"
+    assert all(interval is None for interval in groups.wide_intervals)
+
+
+def test_a_file_says_which_of_its_metric_is_better(tmp_path: Path) -> None:
+    text = SEARCH.replace("metric: test/accuracy", "metric: validation/accuracy")
+    report, _ = report_of(text.replace("compare: {", "compare: {mode: min, "), tmp_path / "min")
+    usual, _ = report_of(text, tmp_path / "max")
+    assert "worse" in {one.kind for one in usual.comparisons}
+    assert (report.higher_is_better, usual.higher_is_better) == (False, True)
+    turned = {"better": "worse", "worse": "better"}
+    assert [one.kind for one in report.comparisons] == [turned.get(one.kind, one.kind) for one in usual.comparisons]

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tests.data.imagenet_folders import CLASSES, config, cut_off, fill
+from wsl_sweep.app import examples
 from wsl_sweep.app.card_facts import pictures_of
 from wsl_sweep.app.preparing import prepare_data, surroundings
 from wsl_sweep.app.world import LocalWorld
@@ -114,3 +115,16 @@ def test_a_card_says_what_the_pictures_are(root: Path) -> None:
     pixels = torch.full((1, 3, 32, 32), 255.0)
     mean, std = (torch.tensor(one).view(1, 3, 1, 1) for one in (told.mean, told.std))
     assert data.train.views.plain(torch.arange(18)).max() <= float(((pixels / told.scale - mean) / std).max())
+
+
+def test_of_a_large_part_a_few_examples_are_shown_from_all_over_it(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    section = config(root)
+    train = load(section).train
+    assert examples._few(train, section) is train
+    monkeypatch.setattr(examples, "SHOWN", 4)
+    few = examples._few(train, section)
+    assert len(few) == 4
+    assert few.ids.tolist() == [train.ids.tolist()[row] for row in (0, 5, 11, 17)]
+    assert torch.equal(few.labels, train.labels[[0, 5, 11, 17]])
+    rows = torch.arange(4)
+    assert torch.equal(few.views.plain(rows), train.views.plain(torch.tensor([0, 5, 11, 17])))

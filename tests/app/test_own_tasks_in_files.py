@@ -12,6 +12,7 @@ import pytest
 from wsl_sweep.app.preparing import prepare_data, surroundings
 from wsl_sweep.app.world import LocalWorld
 from wsl_sweep.data import forget
+from wsl_sweep.data.dataset import task_of
 from wsl_sweep.spec import CommandLine, Spec, SpecErrors, parse_spec
 from wsl_sweep.spec.identity import data_identity
 from wsl_sweep.spec.yaml_lines import Problem
@@ -130,6 +131,7 @@ def test_its_code_is_part_of_what_a_trial_is(tmp_path: Path, module: str) -> Non
     code = data_identity(config["dataset"])["code"]
     assert code is not None
     assert surroundings(spec)[f"the code of {module}:Vectors"] == code
+    assert surroundings(spec)[f"the data of {module}:Vectors"] == task_of(config["dataset"]).digest
     alone = {**config, "student": {"model": "convnet_2"}, "distillation": {"method": "none"}}
     alone.pop("teacher")
     assert own_code(alone) is not None

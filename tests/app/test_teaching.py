@@ -147,7 +147,7 @@ def test_what_top_k_saves_is_told_for_the_classes_of_the_data_set(tmp_path: Path
         return note
 
     imagenet = "dataset.name: imagenet, dataset.root: here, dataset.size: 224"
-    assert room(imagenet).endswith("a row takes 324 bytes in place of 4,008 for 1,000 classes")
+    assert room(f"{imagenet}, dataset.views: 4").endswith("a row takes 324 bytes in place of 4,008 for 1,000 classes")
     assert room(f"{imagenet}, dataset.views: 2", 5).endswith("a row takes 52 bytes in place of 4,008 for 1,000 classes")
     for name in ("one", "two", "three", "four"):
         (tmp_path / name).mkdir()
@@ -163,6 +163,22 @@ def test_nothing_is_said_of_top_k_where_nobody_reads_what_is_kept() -> None:
     assert bank_notes(spec_with("ce", "{top_k: 3}"), WORLD) == []
     (note,) = bank_notes(spec_with("batch ce", "{top_k: 3}"), WORLD)
     assert "teacher.mode train" in note
+
+
+IMAGENET = "run: {recipe: digits, dataset: {name: imagenet, root: here, size: 32, views: epoch}}\nvariants: %s\n"
+
+
+def test_who_has_new_views_in_every_epoch_is_named() -> None:
+    variants = "{kd: , few: {dataset.views: 2}, rkd: {distillation.method: rkd}, ce: }"
+    (note,) = bank_notes(spec_of(IMAGENET % variants), WORLD)
+    assert note == (
+        "dataset.views epoch shows new views in every epoch, which the logit bank has no use for: the teacher runs at "
+        "every step of kd, rkd"
+    )
+    assert bank_settings(spec_of(IMAGENET % variants), WORLD)["features"] is False
+    (small,) = bank_notes(spec_of(IMAGENET % "[kd]" + "bank: {top_k: 5}\n"), WORLD)
+    assert small.endswith("of kd, which reads all its logits whatever bank.top_k is")
+    assert bank_notes(spec_of(IMAGENET % "[ce]"), WORLD) == []
 
 
 # --- precision: auto -------------------------------------------------------------------------------------------------

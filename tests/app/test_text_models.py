@@ -142,7 +142,8 @@ def test_a_teacher_of_text_is_fine_tuned_or_brought_in_by_command(workplace: Wor
     begin = weights_of("bert_2x32", workplace.folder / "pretrained", words_of(glue))
     recipe = ("--recipe", "mnli/tiny", "--set", f"dataset.root={glue}", "--set", "teacher.model=bert_2x32")
     short = ("--set", "teacher.schedule.epochs=1", "--set", f"teacher.init={begin}")
-    trained = json.loads(workplace.run("teacher", "train", *recipe, *short, "--json").splitlines()[-1])
+    printed = workplace.run("teacher", "train", *recipe, *short, "--json")
+    trained = json.loads(printed[printed.index("{") :])
     assert trained["model"] == "bert_2x32"
     assert trained["identity"]["teacher"]["init"].startswith("sha256:")
     brought = workplace.run("teacher", "import", trained["weights"], *recipe)

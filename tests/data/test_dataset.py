@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,10 @@ from torch import Tensor
 
 from wsl_sweep.data import Examples, TaskData, dataset, load
 from wsl_sweep.data.dataset import load_test
-from wsl_sweep.data.streams import stream
+from wsl_sweep.data.inputs import Inputs
+from wsl_sweep.data.sources import SOURCES, Source
+from wsl_sweep.data.streams import stream, stream_seed
+from wsl_sweep.data.task import Task
 from wsl_sweep.errors import WslSweepError
 
 TOTAL = 1797
@@ -286,3 +290,112 @@ def test_a_part_without_examples_says_what_to_change(change: dict[str, Any], par
 def test_reflection_beyond_the_picture_is_a_mistake_of_the_user() -> None:
     with pytest.raises(WslSweepError, match="padding"):
         load(config(padding=8, padding_mode="reflect"))
+
+
+# --- inputs of other kinds -------------------------------------------------------------------------
+
+
+class Numbers(Task):
+    """Twelve examples of each of three classes; the test part is the last three rows, in two groups."""
+
+    num_classes, in_channels, views = 3, 4, 5
+
+    def __init__(self) -> None:
+        self.labels = torch.arange(36) % 3
+        self.test = torch.tensor([35, 33, 34])
+        self.test_groups = {"even": torch.tensor([34]), "odd": torch.tensor([33, 35]), "nobody": torch.tensor([2])}
+
+    def take(self, rows: Tensor, views: Tensor) -> Tensor:
+        return rows.unsqueeze(1) * 10.0 + views.unsqueeze(1) + torch.arange(4) / 8
+
+
+class Streamed(Numbers):
+    """The same, its inputs streamed: in ``views`` views and a plain one, or in new ones each epoch."""
+
+    def inputs(
+        self, config: Mapping[str, Any], rows: Tensor, device: str, *, training: bool, workers: int = 0
+    ) -> Inputs:
+        made = super().inputs(config, rows, device, training=training, workers=workers)
+        made.streamed, made.count = True, None if config["views"] == "epoch" else 5
+        return made
+
+
+@pytest.fixture(params=[Numbers, Streamed])
+def task(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Numbers]]:
+    """A task under the name ``numbers``."""
+    made: type[Numbers] = request.param
+    monkeypatch.setitem(SOURCES, "numbers", Source(lambda config: made()))
+    dataset.forget()
+    yield made
+    dataset.forget()
+
+
+def test_views_are_fixed_where_inputs_lie_in_memory_and_come_as_they_are_where_they_are_streamed(
+    task: type[Numbers],
+) -> None:
+    part = load(config(name="numbers", views=2)).train
+    if task is Streamed:
+        assert part.fixed_views is None
+    else:
+        assert part.fixed_views is not None
+        assert part.fixed_views.shape == (len(part), 2)
+    drawn = torch.stack([part.draw_views(stream(0, "views", epoch)) for epoch in range(60)])
+    assert [len(seen.unique()) for seen in drawn.T] == [5 if task is Streamed else 2] * len(part)
+
+
+@pytest.mark.parametrize("task", [Streamed], indirect=True)
+def test_views_without_end_are_the_numbers_of_their_stream(task: type[Numbers]) -> None:
+    part = load(config(name="numbers", views="epoch")).train
+    for epoch in (0, 1):
+        drawn = part.draw_views(stream(3, "views", epoch))
+        assert drawn.tolist() == [stream_seed(3, "views", epoch)] * len(part)
+
+
+@pytest.mark.parametrize("task", [Numbers], indirect=True)
+def test_a_group_is_of_the_test_part_alone_and_by_its_places(task: type[Numbers]) -> None:
+    data, test = load(config(name="numbers")), load_test(config(name="numbers"))
+    assert data.train.groups == data.validation.groups == {}
+    assert set(test.groups) == {"even", "odd"}  # a group of which nobody is in the test part is none
+    for name, rows in (("even", {34}), ("odd", {33, 35})):
+        assert set(test.ids[test.groups[name]].tolist()) == rows
+
+
+@pytest.mark.parametrize("task", [Numbers], indirect=True)
+def test_validation_and_test_read_the_plain_view(task: type[Numbers]) -> None:
+    data, test = load(config(name="numbers")), load_test(config(name="numbers"))
+    for part in (data.validation, test):
+        rows = torch.arange(len(part))
+        assert torch.equal(part.views.plain(rows), task().take(part.ids, torch.zeros_like(rows)))
+    assert (data.validation.views.count, test.views.count, data.train.views.count) == (1, 1, 5)
+    assert data.train.views.cells == 5
+
+
+@pytest.mark.parametrize("task", [Numbers], indirect=True)
+def test_a_task_is_made_once_for_all_its_parts_and_again_for_what_it_is_made_from(
+    task: type[Numbers], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[dict[str, Any]] = []
+
+    def read(config: Mapping[str, Any]) -> Task:
+        made.append(dict(config))
+        return task()
+
+    stamps = [1]
+    monkeypatch.setitem(SOURCES, "numbers", Source(read, stamp=lambda config: stamps[0]))
+    load(config(name="numbers"))
+    load_test(config(name="numbers", label_noise=0.5, validation_fraction=0.4))
+    load(config(name="numbers", validation_fraction=0.4), "train+validation")
+    assert made == [{"name": "numbers"}]
+    load_test(config(name="numbers", max_length=64, damaged="skip"))
+    assert made[1:] == [{"name": "numbers", "damaged": "skip", "max_length": 64}]
+    stamps[0] = 2  # its files are other ones now
+    load_test(config(name="numbers"))
+    assert made[2:] == [{"name": "numbers"}]
+
+
+@pytest.mark.parametrize("count", [2, 40])
+@pytest.mark.parametrize("task", [Numbers], indirect=True)
+def test_some_inputs_are_the_first_ones_as_often_as_it_takes(count: int, task: type[Numbers]) -> None:
+    rows = torch.arange(count) % 36
+    found = dataset.some_inputs(config(name="numbers"), count)
+    assert torch.equal(found, task().take(rows, torch.zeros_like(rows)))

@@ -71,11 +71,13 @@ def test_labels_of_any_whole_numbers_are_taken(write: Write, labels: str) -> Non
     assert task.labels.tolist() == [row % 3 for row in range(60)]
 
 
-def test_it_is_given_the_root_if_it_takes_one(write: Write) -> None:
+def test_it_is_given_the_root_if_it_takes_one(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     name = write("def __init__(self, root): self.notes = (str(root),)")
     assert make_task(name, "/data").notes == ("/data",)
     assert make_task(name, None).notes == ("None",)
     assert make_task(write(), "/data").notes == ()
+    monkeypatch.setenv("MY_DATA", "/there")
+    assert make_task(name, "${MY_DATA}/x").notes == ("/there/x",)
 
 
 def test_making_it_leaves_random_states_alone(write: Write) -> None:

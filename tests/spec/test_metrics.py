@@ -44,7 +44,7 @@ def test_what_a_users_task_measures_may_be_searched_for(metric: str) -> None:
 
 
 def test_what_it_does_not_measure_is_told_with_the_nearest() -> None:
-    problems = told(own("validation/macro_fi", "test/r2"), FakeWorld())
+    problems = told(own("validation/macro_fi", "test/r_squared"), FakeWorld())
     assert problems == [
         (
             "search.metric",
@@ -52,7 +52,8 @@ def test_what_it_does_not_measure_is_told_with_the_nearest() -> None:
         ),
         (
             "compare.metric",
-            'my.tasks:Own does not measure "test/r2"; there is: test/accuracy, test/loss, test/ece, test/macro_f1',
+            'my.tasks:Own does not measure "test/r_squared"; '
+            "there is: test/accuracy, test/loss, test/ece, test/macro_f1",
         ),
     ]
     (problem,) = told(own("[validation/loss, validation/f0]"), FakeWorld())

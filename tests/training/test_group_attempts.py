@@ -31,10 +31,6 @@ def test_attempts_of_two_processes_end_anywhere_and_the_last_gives_the_bits_of_o
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = replace(make_job(*JOB), processes=2)
-    with TrialTraining(job, TeacherStore()) as undisturbed:
-        list(undisturbed)
-    rows, student = undisturbed.rows, undisturbed.student.state_dict()
-
     children: list[subprocess.Popen[str]] = []
 
     class Recorded(subprocess.Popen):  # type: ignore[type-arg]
@@ -43,6 +39,11 @@ def test_attempts_of_two_processes_end_anywhere_and_the_last_gives_the_bits_of_o
             children.append(self)
 
     monkeypatch.setattr(helping.subprocess, "Popen", Recorded)
+    with TrialTraining(job, TeacherStore()) as undisturbed:
+        list(undisturbed)
+    rows, student = undisturbed.rows, undisturbed.student.state_dict()
+    assert children.pop().returncode == 0  # it came to its end by itself
+
     folder, seen = place(tmp_path / "trial"), [0]
 
     def stop() -> None:

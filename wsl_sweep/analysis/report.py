@@ -88,6 +88,7 @@ def _tables(report: Report) -> dict[str, tables.Table]:
     return {
         "rows_table": tables.rows_table(report.rows, report.level),
         "seeds_table": tables.seeds_table(report.rows),
+        "also_table": tables.also_table(report.rows),
         "comparisons_table": tables.comparisons_table(report.comparisons, report.metric, report.level),
         "failures_table": tables.failures_table(report.failures),
     }

@@ -43,7 +43,8 @@ class Row:
     ``settings`` are (dotted path, value) of what makes the row. ``interval`` is the mean's over seeds;
     ``wide_interval`` the one over seeds and examples. ``values`` are (seed, value) of the seeds that finished, ``n`` of
     them; ``missing`` says what became of the others ("1 failed, 1 pruned"). ``tuning_trials`` is how many trials its
-    settings were chosen from; None for what was not tuned.
+    settings were chosen from; None for what was not tuned. ``also`` are (metric, mean over seeds) of what else was
+    measured on the test part, of data that have metrics or groups of their own.
     """
 
     label: str
@@ -58,6 +59,7 @@ class Row:
     values: tuple[tuple[int, float], ...] = ()
     tuning_trials: int | None = None
     is_baseline: bool = False
+    also: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -91,6 +91,16 @@ def seeds_table(rows: Sequence[Row]) -> Table:
     return Table((("arm or variant", False), *((f"seed {seed}", True) for seed in seeds)), tuple(made))
 
 
+def also_table(rows: Sequence[Row]) -> Table:
+    """Each row's means of what else was measured on the test part; of no columns beside its name where nothing was."""
+    metrics = list(dict.fromkeys(metric for row in rows for metric, _ in row.also))
+    made = []
+    for row in rows:
+        means = dict(row.also)
+        made.append((Cell(row.label, sort=row.label), *(number(metric, means.get(metric)) for metric in metrics)))
+    return Table((("arm or variant", False), *((metric, True) for metric in metrics)), tuple(made))
+
+
 def comparisons_table(comparisons: Sequence[Comparison], metric: str, level: float) -> Table:
     """Every comparison with all its numbers."""
     names = (

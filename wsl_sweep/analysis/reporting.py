@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import itertools
 import json
 import math
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from wsl_sweep.analysis import curves, report_data, responses
@@ -20,7 +22,7 @@ from wsl_sweep.analysis.records import Record
 from wsl_sweep.analysis.report_data import Failure, Named, Report, Verdict
 from wsl_sweep.analysis.verdicts import Comparison, budget_note, missing_text
 from wsl_sweep.spec.identity import teacher_identity
-from wsl_sweep.spec.sections import mode_of
+from wsl_sweep.spec.sections import TEST_METRICS, mode_of
 from wsl_sweep.spec.spec import Spec
 from wsl_sweep.spec.wording import duration, titled
 from wsl_sweep.sweep.ledger import SweepState, TrialState
@@ -68,7 +70,7 @@ def build_report(
         margin=spec.compare.margin,
         verdicts=_verdicts(compared),
         cautions=compared.notes if compared else (),
-        rows=_rows(compared),
+        rows=_rows(compared, {one.trial_id: one.metrics for one in records}),
         comparisons=_comparisons(compared),
         curves=responses.response_curves(spec.space, answered, metric),
         coordinates=responses.coordinates(spec.space, answered, metric, more_is_better=mode == "max"),
@@ -98,7 +100,10 @@ def _verdicts(compared: Compared | None) -> tuple[Verdict, ...]:
     return tuple(Verdict(one.verdict or "none", f"{one.headline}.", f"{one.grounds}.") for one in compared.comparisons)
 
 
-def _rows(compared: Compared | None) -> tuple[report_data.Row, ...]:
+def _rows(
+    compared: Compared | None, metrics: Mapping[str, Mapping[str, float]] = MappingProxyType({})
+) -> tuple[report_data.Row, ...]:
+    """The rows of a table; with the other ``metrics`` of its trials, by their ids."""
     if compared is None:
         return ()
     found = []
@@ -118,9 +123,22 @@ def _rows(compared: Compared | None) -> tuple[report_data.Row, ...]:
                 values=tuple(row.by_seed.items()),
                 tuning_trials=row.tuning_trials if row.tuned else None,
                 is_baseline=compared.is_baseline(row),
+                also=tuple(_also(row, compared.metric, metrics)),
             )
         )
     return tuple(found)
+
+
+def _also(row: Row, metric: str, metrics: Mapping[str, Mapping[str, float]]) -> Iterator[tuple[str, float]]:
+    """Means over a row's seeds of the other metrics of the test part, where its data have metrics of their own."""
+    seeds = [[metrics.get(trial_id, {}) for trial_id in row.trial_ids[seed]] for seed in row.seeds]
+    trials = [one for several in seeds for one in several]
+    names = [name for name in dict.fromkeys(itertools.chain(*trials)) if name.startswith("test/")]
+    if {*names} <= {*TEST_METRICS}:
+        return
+    for name in names:
+        if name != metric and all(math.isfinite(one.get(name, math.nan)) for one in trials):
+            yield name, math.fsum(math.fsum(one[name] for one in each) / len(each) for each in seeds) / len(seeds)
 
 
 def _comparisons(compared: Compared | None) -> tuple[report_data.Comparison, ...]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, cast
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from wsl_sweep.app.results import best_student
 from wsl_sweep.app.students import SweepOnDisk, choose_trial, data_of, read_sweep, student_of
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
     from wsl_sweep.data import Examples
     from wsl_sweep.data.dataset import Part
+
+SHOWN = 1000
+"""Examples of a part that is streamed."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ def soft_labels(
         name: of the sweep.
         trial: id of a trial with a teacher whose student was kept, or how it begins; by default the best student
             that has one.
-        part: of the data.
+        part: of the data; where they do not lie in memory, SHOWN examples from all over it.
         storage: folder of sweeps.
 
     Raises:
@@ -72,7 +76,7 @@ def soft_labels(
     if job.teacher() is None or job.config["distillation"]["method"] == "none":
         raise WslSweepError(f"{known.trial_id} has no teacher; name a trial of a distillation")
     data = data_of(one)
-    examples = data.train if part == "train" else data.validation
+    examples = _few(data.train if part == "train" else data.validation, known.config["dataset"])
     student, _ = student_of(sweep, one, data)
     store, config = TeacherStore(), job.config["teacher"]
     train_teacher(job, store)
@@ -92,6 +96,17 @@ def soft_labels(
         weights=soft_label_weights(student_logits, teacher_logits, examples.labels),
         regularization=regularization_sample_mask(student_logits, teacher_logits, examples.labels, temperature),
     )
+
+
+def _few(examples: Examples, dataset: Mapping[str, Any]) -> Examples:
+    """The examples, or SHOWN of those that do not lie in memory."""
+    import torch
+
+    if not examples.views.streamed or len(examples) <= SHOWN or examples.task is None:
+        return examples
+    rows = torch.linspace(0, len(examples) - 1, SHOWN).long()
+    inputs = examples.task.inputs(dataset, examples.ids[rows], "cpu", training=False)
+    return replace(examples, views=inputs, labels=examples.labels[rows], ids=examples.ids[rows], groups={})
 
 
 def _best_distilled(sweep: SweepOnDisk) -> str:

@@ -116,7 +116,7 @@ def _decoding(what: str, name: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def surroundings(spec: Spec) -> dict[str, str | None]:
-    """What a sweep's results rest on beside its file: pictures, sentences, users' own code; name → hash."""
+    """What a sweep's results rest on beside its file: pictures, sentences, users' own data and code; name → hash."""
     found: dict[str, str | None] = {}
     for config in configurations(spec):
         dataset = config["dataset"]
@@ -124,6 +124,9 @@ def surroundings(spec: Spec) -> dict[str, str | None]:
             found[f"the pictures in {dataset['root']}"] = content_of_folder(dataset)
         if dataset["name"] == "mnli":
             found |= _sentences(dataset)
+        about = f"the data of {dataset['name']}" + (f" in {dataset['root']}" if dataset.get("root") else "")
+        if is_import_name(dataset["name"]) and about not in found:
+            found[about] = _digest_of_task(dataset)
         for section in (config["student"], config.get("teacher", {})):
             init = str(section.get("init", "teacher"))
             if init != "teacher" and not is_hub_name(init):
@@ -143,6 +146,14 @@ def _sentences(dataset: Mapping[str, Any]) -> dict[str, str | None]:
     if vocabulary_content(vocabulary) != vocabulary:
         found[f"the vocabulary {vocabulary}"] = vocabulary_content(vocabulary)
     return found
+
+
+def _digest_of_task(dataset: Mapping[str, Any]) -> str:
+    from wsl_sweep.data.dataset import forget, task_of
+
+    digest = task_of(dataset).digest
+    forget()  # the driver trains nothing
+    return digest
 
 
 def _method(config: Mapping[str, Any]) -> str:

@@ -51,6 +51,12 @@ def bank_notes(spec: Spec, world: World, use: bool = True) -> list[str]:
             f"teacher.mode train makes a teacher's outputs depend on the whole batch, so the logit bank cannot keep "
             f"them: {AT_EVERY_STEP} of {', '.join(readers['by batch'])}"
         )
+    if readers["endless"]:
+        notes.append(
+            f"dataset.views epoch shows new views in every epoch, which the logit bank has no use for: {AT_EVERY_STEP} "
+            f"of {', '.join(readers['endless'])}"
+            + ("" if spec.bank.top_k is None else ", which reads all its logits whatever bank.top_k is")
+        )
     if readers["features"]:
         named = ", ".join(readers["features"])
         if spec.bank.features is False:
@@ -102,9 +108,11 @@ def _classes(flat: Mapping[str, Any]) -> int | None:
 
 
 def _readers(spec: Spec, world: World) -> dict[str, list[str]]:
-    """Names of arms, variants and baselines by how they use their teacher: logits, features, or batch by batch."""
-    found: dict[str, dict[str, None]] = {"logits": {}, "features": {}, "by batch": {}}
-    for owner, overrides, params in assignments(spec, (*ASKED, "teacher.mode")):
+    """Names of arms, variants and baselines by how they use their teacher: logits, features, batch by batch, or in
+    views without end.
+    """
+    found: dict[str, dict[str, None]] = {"logits": {}, "features": {}, "by batch": {}, "endless": {}}
+    for owner, overrides, params in assignments(spec, (*ASKED, "teacher.mode", "dataset.views")):
         flat = spec.flat_config(overrides, params)
         method = str(flat["distillation.method"])
         if method == "none" or (method not in METHODS and world.method_problem(method, flat) is not None):
@@ -112,6 +120,8 @@ def _readers(spec: Spec, world: World) -> dict[str, list[str]]:
         name = owner[1] if owner else method
         if flat.get("teacher.mode") == "train":
             found["by batch"][name] = None
+        elif flat.get("dataset.views") == "epoch":
+            found["endless"][name] = None
         elif world.needs_features(method):
             found["features"][name] = None
         else:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from wsl_sweep.data.task import METRIC_NAME, Task, measured_by, taken_by
 from wsl_sweep.errors import WslSweepError
+from wsl_sweep.paths import node_folder
 from wsl_sweep.user_code import arguments_for, find, pick, told
 
 ALWAYS_MEASURED = ("accuracy", "loss", "ece")
@@ -42,10 +43,11 @@ def make_task(name: str, root: str | None, seed: int | None = None) -> Task:
     Raises WslSweepError: it is not found, cannot be made, or its attributes are not what ``Task`` says.
     """
     make = find(name)
+    place = None if root is None else str(node_folder(root))
     if not (isinstance(make, type) and issubclass(make, Task)):
         raise WslSweepError(f'"{name}" is no subclass of wsl_sweep.data.Task')
     try:
-        task = _made(make, root, seed)
+        task = _made(make, place, seed)
         for attribute, value in _in_order(task).items():
             setattr(task, attribute, value)
     except WslSweepError as error:

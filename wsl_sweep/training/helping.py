@@ -97,6 +97,7 @@ class _Children:
                 stdout=subprocess.DEVNULL,
                 env=os.environ | ({} if cards is None else {"CUDA_VISIBLE_DEVICES": cards[rank]}),
                 text=True,
+                start_new_session=True,  # Ctrl-C is the leader's to hear
             )
             self._children.append(child)
             asked = {"request": request, "invitation": asdict(invitation), "rank": rank, "folders": folders}

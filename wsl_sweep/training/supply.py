@@ -100,7 +100,8 @@ class TeacherSupply:
         """
         if self._by_batch:
             self.computed += len(rows)
-            own = inputs if inputs is not None else self._data.train.views.take(rows, views)
+            # A copy: a teacher may write into what it is given, which the student reads after it.
+            own = inputs.clone() if inputs is not None else self._data.train.views.take(rows, views)
             logits, features = self.teacher.training_outputs(own, bool(self._layout.features))
             self._group.follow(self.drifting().values())
             self._tell()
