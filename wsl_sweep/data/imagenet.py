@@ -118,7 +118,15 @@ class _Streamed(Inputs):
         self.count, self.device = count, torch.device(device)
         self.identity = PLAIN if count is None else count
         self._task, self._rows, self._flip, self._workers = task, rows.numpy(), flip, workers
-        self._mean, self._std = (torch.tensor(one, device=device).view(1, 3, 1, 1) for one in (MEAN, STD))
+        self._shape: list[int] = task.facts()["shape"]
+        # One number for each of a picture's, though three would do: three at a time are slow to subtract on a CPU.
+        self._mean, self._std = (
+            torch.tensor(one, dtype=torch.float32, device=device)
+            .view(1, 3, 1, 1)
+            .expand(1, *self._shape)
+            .contiguous(memory_format=torch.channels_last)
+            for one in (MEAN, STD)
+        )
 
     @property
     def cells(self) -> int:
@@ -155,7 +163,7 @@ class _Streamed(Inputs):
 
     def _normalised(self, results: Iterator[Tensor | Unreadable], size: int) -> Tensor:
         """The next ``size`` pictures on the device, float32, in channels_last."""
-        shape = (size, *self._task.facts()["shape"])
+        shape = (size, *self._shape)
         pictures = torch.empty(shape, dtype=torch.float32, device=self.device, memory_format=torch.channels_last)
         filled = 0
         while filled < size:
