@@ -87,6 +87,15 @@ def test_pictures_that_are_there_are_counted(tmp_path: Path) -> None:
     assert only(examine(file), "data image_folder").found.startswith("2 pictures of 2 classes")
 
 
+def test_a_users_task_is_looked_for_like_any_other_module(tmp_path: Path) -> None:
+    file = tmp_path / "file.yaml"
+    file.write_text('run: {recipe: digits, dataset: {name: "absent_tasks_module:Own"}}\nvariants: [ce]\n')
+    report = examine(file)
+    assert only(report, "data absent_tasks_module:Own").found == "is made by its code"
+    check = only(report, "absent_tasks_module:Own")
+    assert (check.status, "no module is called" in check.found) == ("problem", True)
+
+
 def test_cifar_that_is_absent_will_be_downloaded(tmp_path: Path) -> None:
     answer = ask_node({"data": [{"name": "cifar100", "root": str(tmp_path / "new" / "data")}]})
     (check,) = doctor._data_checks("node", answer, None)

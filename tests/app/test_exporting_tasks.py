@@ -207,7 +207,7 @@ def test_a_student_of_text_takes_any_length(
         torch.testing.assert_close(theirs, own, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("format", ["onnx", "torch-export"])
+@pytest.mark.parametrize("format", [pytest.param("onnx", marks=pytest.mark.slow), "torch-export"])
 def test_a_student_that_takes_one_length_only_says_which(make: Make, tmp_path: Path, format: str) -> None:
     made = make("Texts", "Fixed")
     made.untrained(made.trials[0])
@@ -224,6 +224,7 @@ def test_examples_without_pictures_have_weights_all_the_same(make: Make) -> None
     assert len(soft.weights) == len(soft.labels) > 0
 
 
+@pytest.mark.slow
 def test_mlflow_takes_inputs_of_any_dtype_and_texts_of_any_length(make: Make, tmp_path: Path) -> None:
     import mlflow
 

@@ -208,7 +208,8 @@ def _augmentation(card: Card) -> str:
     if views == 1:
         return f"Each was seen as it is.{noise}"
     if card.seen.normalised is None:
-        return f"Each was seen in {views} forms at most.{noise}"
+        forms = "ever new forms" if views is None else f"{views} forms at most"
+        return f"Each was seen in {forms}.{noise}"
     mirrored = ", mirrored or not" if data["flip"] else ""
     padding = f"{data['padding']} pixel{'s' if data['padding'] != 1 else ''} ({data.get('padding_mode', 'zeros')})"
     return f"Each was seen in {views} forms at most: crops of it padded by {padding}{mirrored}.{noise}"
