@@ -115,8 +115,6 @@ def test_columns_are_found_by_their_names(tmp_path: Path) -> None:
         (row('"One\ttwo.', "Other.", "neutral"), "9 fields, 8 in the first line"),
         (row("One.", "Other.", "perhaps"), "the label 'perhaps' is none of entailment, neutral, contradiction"),
         (row("One.", "Other.", ""), "the label '' is none of entailment, neutral, contradiction"),
-        (row(" ", "Other.", "neutral"), "an empty sentence"),
-        (row("One.", "", "neutral"), "an empty sentence"),
         (row("One.", "\udcff\udcfe", "neutral"), "not UTF-8"),
     ],
 )
@@ -158,6 +156,31 @@ def test_pairs_without_consensus_are_left_out_and_counted(root: Path) -> None:
         f"{root}: 3 pairs on whose label the annotators do not agree are left out (matched 3)",
     )
     assert len(load_test(config_of(root))) == 12 + 9
+
+
+@pytest.mark.parametrize("vocabulary", ["learned", "words"])
+def test_an_empty_sentence_is_a_text_like_any_other(vocabulary: str, root: Path) -> None:
+    pairs = [("", "The man.", "neutral"), ("The man.", "", "entailment"), (" ", "\u00a0", "contradiction")]
+    write_part(root / "dev_matched.tsv", [*some_rows(2), *pairs, ("", "man " * 50, "neutral")])
+    write_part(root / "dev_mismatched.tsv", [("Empty.", "", "neutral")])
+    if vocabulary == "words":
+        vocabulary = str(write_words(root / "vocab.txt"))
+    config = config_of(root, vocabulary=vocabulary, max_length=16)
+    assert prepare(config) == (f"{root}: 5 pairs with an empty sentence (matched 4, mismatched 1), kept as such",)
+    test = load_test(config)
+    assert test.labels.tolist() == [0, 1, 1, 0, 2, 1, 1]
+    task = task_of(config)
+    assert isinstance(task, Texts)
+    lengths, firsts = task.tokens.lengths[62:66].tolist(), task.tokens.firsts[62:66].tolist()
+    assert (lengths[2:], [firsts[0], *firsts[2:]]) == ([3, 16], [2, 2, 2])  # [CLS] [SEP] [SEP]; [CLS] [SEP] man …
+    assert (firsts[1], lengths[0]) == (lengths[1] - 1, lengths[1])  # the same words first, and second
+
+
+def test_one_empty_sentence_is_told_as_one(root: Path) -> None:
+    with (root / "train.tsv").open("a") as file:
+        file.write(row("One.", "", "neutral") + "\n")
+    assert prepare(config_of(root)) == (f"{root}: 1 pair with an empty sentence (train 1), kept as such",)
+    assert len(task_of(config_of(root)).labels) == 61 + 12 + 9
 
 
 # --- files -----------------------------------------------------------------------------------------
@@ -424,6 +447,17 @@ def test_a_file_of_the_hub_that_is_none_is_told(tmp_path: Path) -> None:
     file.write_bytes(b"nothing")
     with pytest.raises(WslSweepError, match=r"train.parquet: is no parquet file with premise, hypothesis, label"):
         read_pairs(file)
+
+
+def test_a_sentence_that_the_hub_does_not_have_is_damage_and_an_empty_one_is_not(tmp_path: Path) -> None:
+    from pyarrow import table
+    from pyarrow.parquet import write_table
+
+    columns = {"premise": ["One.", None, ""], "hypothesis": ["Two.", "Two.", "Two."], "label": [0, 1, 2]}
+    write_table(table(columns), tmp_path / "train.parquet")
+    pairs = read_pairs(tmp_path / "train.parquet")
+    assert (pairs.sentences, pairs.labels, pairs.empty) == ([("One.", "Two."), ("", "Two.")], [0, 2], 1)
+    assert pairs.damaged == [("train.parquet row 2", "a sentence is missing")]
 
 
 def test_a_vocabulary_beside_the_sentences_is_not_taken_unasked(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

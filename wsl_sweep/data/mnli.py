@@ -52,7 +52,7 @@ COLUMNS, HUB_COLUMNS = ("sentence1", "sentence2", "gold_label"), ("premise", "hy
 NAMED_AT_MOST = 5
 """Damaged lines that are named; the rest are counted."""
 
-READER = 1
+READER = 2
 """Changes with how files are read and kept, so that older ones in a cache are not taken for these."""
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -66,23 +66,24 @@ class Pairs:
         sentences: the pairs.
         labels: of each a number of ``CLASSES``.
         undecided: how many were left out because their annotators do not agree.
+        empty: how many have a sentence without a word, which is a text like any other.
         damaged: (where, why) of what cannot be read.
     """
 
     sentences: list[tuple[str, str]] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
     undecided: int = 0
+    empty: int = 0
     damaged: list[tuple[str, str]] = field(default_factory=list)
 
     def add(self, where: str, sentences: tuple[str, str], label: int | None, said: str) -> None:
         """Takes one pair, if it is one; ``said`` is the label as the file has it."""
         if label is None:
             self.damaged.append((where, f"the label {said[:40]!r} is none of {', '.join(CLASSES)}"))
-        elif not all(sentence.strip() for sentence in sentences):
-            self.damaged.append((where, "an empty sentence"))
         else:
             self.sentences.append(sentences)
             self.labels.append(label)
+            self.empty += not all(sentence.strip() for sentence in sentences)
 
 
 def mnli_there(config: Config) -> bool:
@@ -252,11 +253,13 @@ def _read_parquet(file: Path) -> Pairs:
         raise WslSweepError(f"{file}: is no parquet file with {', '.join(HUB_COLUMNS)} ({error})") from error
     pairs = Pairs()
     for number, (one, other, label) in enumerate(zip(*columns, strict=True), start=1):
+        where = f"{file.name} row {number}"
         if label == -1:
             pairs.undecided += 1
+        elif one is None or other is None:
+            pairs.damaged.append((where, "a sentence is missing"))
         else:
-            known = label if label in range(len(CLASSES)) else None
-            pairs.add(f"{file.name} row {number}", (one or "", other or ""), known, str(label))
+            pairs.add(where, (one, other), label if label in range(len(CLASSES)) else None, str(label))
     return pairs
 
 
@@ -302,6 +305,7 @@ def _tokenise(
     facts = {
         "sizes": {name: len(part.sentences) for name, part in parts.items()},
         "undecided": {name: part.undecided for name, part in parts.items() if part.undecided},
+        "empty": {name: part.empty for name, part in parts.items() if part.empty},
         "damaged": [damaged[:NAMED_AT_MOST], len(damaged)],
         "words": len(words.words),
         "vocabulary": words.digest,
@@ -337,10 +341,19 @@ def _kept(folder: Path, where: str) -> Texts | None:
 def _notes(where: str, facts: Mapping[str, Any]) -> tuple[str, ...]:
     notes = []
     if facts["undecided"]:
-        count = sum(facts["undecided"].values())
-        parts = ", ".join(f"{name} {number:,}" for name, number in facts["undecided"].items())
+        count, parts = _counted(facts["undecided"])
         notes.append(f"{where}: {count:,} pairs on whose label the annotators do not agree are left out ({parts})")
+    if facts["empty"]:
+        count, parts = _counted(facts["empty"])
+        notes.append(
+            f"{where}: {count:,} pair{'s' if count > 1 else ''} with an empty sentence ({parts}), kept as such"
+        )
     named, count = facts["damaged"]
     if count:
         notes.append(f"{where}: {_told(named, count, 'left out')}")
     return tuple(notes)
+
+
+def _counted(by_part: Mapping[str, int]) -> tuple[int, str]:
+    """How many of something there are, and how many in which part."""
+    return sum(by_part.values()), ", ".join(f"{name} {number:,}" for name, number in by_part.items())
