@@ -167,13 +167,19 @@ def _files(folder: Path) -> _Files:
 
 
 def _found(folder: str, prefix: str, above: Sequence[str]) -> list[tuple[bytes, int, int]]:
-    """(name, size, time of last change) of the pictures in a folder and in those below it; links are followed."""
+    """(name, size, time of last change) of the pictures in a folder and in those below it; links are followed.
+
+    A link that leads nowhere is a picture, too: one that cannot be read, and not one that is missed by nobody.
+    """
     found, inner = [], []
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
-            if entry.is_dir():
+            if _leads_nowhere(entry):
+                if is_picture(entry.name):
+                    found.append((os.fsencode(prefix + entry.name), 0, entry.stat(follow_symlinks=False).st_mtime_ns))
+            elif entry.is_dir():
                 inner.append(entry.name)
             elif is_picture(entry.name) and entry.is_file():
                 stat = entry.stat()
@@ -184,3 +190,8 @@ def _found(folder: str, prefix: str, above: Sequence[str]) -> list[tuple[bytes, 
         if real not in above:
             found += _found(path, f"{prefix}{name}/", (*above, real))
     return found
+
+
+def _leads_nowhere(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a link to what is not there, or to itself."""
+    return entry.is_symlink() and not os.path.exists(entry.path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -101,6 +102,21 @@ def test_links_folders_in_folders_and_other_files_are_as_torchvision_takes_them(
     assert f"train/{name}/more/deep/z.jpg" in found
     assert sum(path.startswith("train/n09/") for path in found) == 8
     assert len(found) == 33
+
+
+def test_a_link_that_leads_nowhere_is_a_damaged_picture(root: Path, tmp_path: Path) -> None:
+    folder = root / "train" / CLASSES[0]
+    (folder / "away.JPEG").symlink_to(tmp_path / "away.JPEG")
+    (folder / "itself.JPEG").symlink_to("itself.JPEG")
+    (folder / "away.txt").symlink_to(tmp_path / "away.txt")
+    with pytest.raises(WslSweepError, match=r"2 of 32 pictures cannot be read: .*away.JPEG.*itself.JPEG"):
+        prepare(config(root))
+    (note,) = prepare(config(root, damaged="skip"))
+    assert "2 pictures cannot be read and are left out" in note
+    put(tmp_path / "away.JPEG", picture(1, 20, 20))
+    (folder / "itself.JPEG").unlink()
+    dataset.forget()
+    assert prepare(config(root)) == ()
 
 
 def test_classes_without_training_pictures_are_left_out_and_told(root: Path) -> None:
@@ -253,6 +269,29 @@ def test_pictures_are_looked_at_once(root: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(imagenet, "_look", None)
     prepare(config(root), lambda done, of: seen.append((done, of)))
     assert seen == []
+    (kept,) = (own_cache / "data").glob("imagenet-*.json")
+    assert json.loads(kept.read_text())["broken"] == []
+
+
+def test_what_a_disk_could_not_read_for_a_while_is_looked_at_again(
+    root: Path, monkeypatch: pytest.MonkeyPatch, own_cache: Path
+) -> None:
+    true, faulty = Image.open, [str(root / "train" / name / f"{name}_train_0.JPEG") for name in CLASSES[:2]]
+
+    def opened(path: str, *more: Any, **named: Any) -> Image.Image:
+        if path in faulty:
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return true(path, *more, **named)
+
+    monkeypatch.setattr(Image, "open", opened)
+    with pytest.raises(WslSweepError, match=r"2 of 30 pictures cannot be read: .*Permission denied"):
+        prepare(config(root))
+    monkeypatch.setattr(imagenet, "_look", None)  # the others are remembered
+    faulty.pop()
+    with pytest.raises(WslSweepError, match="1 of 30 pictures cannot be read: "):
+        prepare(config(root))
+    faulty.pop()
+    assert prepare(config(root)) == ()
     (kept,) = (own_cache / "data").glob("imagenet-*.json")
     assert json.loads(kept.read_text())["broken"] == []
 

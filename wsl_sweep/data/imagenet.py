@@ -176,12 +176,15 @@ class _Streamed(Inputs):
         return pictures.div_(255.0).sub_(self._mean).div_(self._std)
 
 
-def read_imagenet(config: Mapping[str, Any], progress: Progress = lambda done, of: None) -> ImageNet:
+def read_imagenet(
+    config: Mapping[str, Any], progress: Progress = lambda done, of: None, *, again: bool = False
+) -> ImageNet:
     """The data set of a ``dataset`` section whose name is ``imagenet``; the first time all its files are looked at.
 
     Args:
         config: ``root``, ``size``, ``damaged``.
         progress: hears (done, of) while files are looked at.
+        again: as for ``find_broken``.
 
     Raises:
         WslSweepError: the layout is another, or pictures are damaged and not to be left out.
@@ -190,7 +193,7 @@ def read_imagenet(config: Mapping[str, Any], progress: Progress = lambda done, o
     if root is None or size is None:
         raise WslSweepError("imagenet needs dataset.root, a folder with train and val, and dataset.size")
     listing = list_imagenet(str(root))
-    broken = find_broken(listing, progress)
+    broken = find_broken(listing, progress, again=again)
     if broken and config.get("damaged", "refuse") != "skip":
         told = named([(listing.path(row), reason) for row, reason in broken])
         raise WslSweepError(
@@ -200,8 +203,15 @@ def read_imagenet(config: Mapping[str, Any], progress: Progress = lambda done, o
     return ImageNet(listing, size, broken)
 
 
-def find_broken(listing: ImageNetListing, progress: Progress = lambda done, of: None) -> Broken:
-    """The pictures that cannot be read, found by all of this machine's cores; remembered in the user's cache."""
+def find_broken(listing: ImageNetListing, progress: Progress = lambda done, of: None, *, again: bool = False) -> Broken:
+    """The pictures that cannot be read, found by all of this machine's cores; remembered in the user's cache.
+
+    Args:
+        listing: of the files.
+        progress: hears (done, of) while they are looked at.
+        again: whether those that are remembered as broken are looked at once more: of a disk that had a fault, or of a
+            permission that was missing, no time of change tells that it is mended.
+    """
     kept = cache_folder() / "data" / f"imagenet-{listing.state()[:16]}.json"
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
@@ -209,13 +219,21 @@ def find_broken(listing: ImageNetListing, progress: Progress = lambda done, of: 
             found = _remembered(kept)
             if found is None:
                 found = _look(listing, progress)
-                write_json(kept, {"pillow": version("pillow"), "broken": found})
+                _remember(kept, found)
+            elif again and found:
+                before, found = found, Looker(listing)([row for row, _ in found])
+                if found != before:
+                    _remember(kept, found)
             return found
     except OSError as error:
         raise WslSweepError(
             f"cannot remember in {kept.parent} which pictures of {listing.root} can be read: "
             f"{error.strerror or error}; set WSL_SWEEP_CACHE to a folder that can be written"
         ) from error
+
+
+def _remember(kept: Path, found: Broken) -> None:
+    write_json(kept, {"pillow": version("pillow"), "broken": found})
 
 
 def _remembered(kept: Path) -> Broken | None:

@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -99,7 +99,7 @@ class Looker:
     def __init__(self, listing: ImageNetListing) -> None:
         self._listing = listing
 
-    def __call__(self, rows: range) -> list[tuple[int, str]]:
+    def __call__(self, rows: Sequence[int]) -> list[tuple[int, str]]:
         """(row, reason) of those that cannot."""
         with _silence():
             found = [(row, _read(self._listing, row, _all_of_it)) for row in rows]

@@ -74,14 +74,14 @@ def _prepare_image_folder(config: Config, progress: Progress) -> None:
     _image_folder(config, progress)
 
 
-def _imagenet(config: Config, progress: Progress = lambda done, of: None) -> Task:
+def _imagenet(config: Config, progress: Progress = lambda done, of: None, *, again: bool = False) -> Task:
     from wsl_sweep.data.imagenet import read_imagenet  # needs Pillow, and torchvision's transforms
 
-    return read_imagenet(config, progress)
+    return read_imagenet(config, progress, again=again)
 
 
 def _prepare_imagenet(config: Config, progress: Progress) -> None:
-    _imagenet(config, progress)
+    _imagenet(config, progress, again=True)
 
 
 def _imagenet_there(config: Config) -> bool:
