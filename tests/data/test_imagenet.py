@@ -119,6 +119,18 @@ def test_a_link_that_leads_nowhere_is_a_damaged_picture(root: Path, tmp_path: Pa
     assert prepare(config(root)) == ()
 
 
+def test_a_class_may_have_any_name(root: Path) -> None:
+    names = sorted(["two\nlines", 'ä "quoted"', os.fsdecode(b"bad\xff")])
+    for old, new in zip(CLASSES, names, strict=True):
+        for part in ("train", "val"):
+            (root / part / old).rename(root / part / new)
+    data, test = load(config(root)), load_test(config(root))
+    assert (len(data.train) + len(data.validation), len(test)) == (24, 6)
+    assert test.views.plain(torch.arange(6)).shape == (6, 3, 32, 32)
+    shown = class_names(config(root))
+    assert [name.encode().decode() for name in shown] == [name.replace("\udcff", "\\udcff") for name in names]
+
+
 def test_classes_without_training_pictures_are_left_out_and_told(root: Path) -> None:
     (root / "train" / "n00empty").mkdir()
     put(root / "val" / "n99" / "1.JPEG", picture(1, 20, 20))

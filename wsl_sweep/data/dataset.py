@@ -81,10 +81,13 @@ def some_inputs(config: Mapping[str, Any], count: int = 2) -> Tensor:
 
 
 def class_names(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """The names of a data set's classes, in the order of the labels: of a folder of pictures those of its folders."""
+    """The names of a data set's classes, in the order of the labels: of a folder of pictures those of its folders.
+
+    All can be written as UTF-8; what cannot in a folder's name is told by its number.
+    """
     if config["name"] in ("cifar10", "cifar100"):
         return cifar_names(config["name"], config.get("root"))
-    return task_of(config).class_names
+    return tuple(name.encode("utf-8", "backslashreplace").decode() for name in task_of(config).class_names)
 
 
 def forget() -> None:
