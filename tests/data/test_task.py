@@ -170,6 +170,13 @@ def test_the_digest_follows_labels_and_inputs(write: Write) -> None:
     assert make_task(write("def take(self, rows, views): return torch.ones(len(rows), 2)"), None).digest != first
 
 
+def test_the_digest_follows_the_test_part_in_whatever_order_it_is_told(write: Write) -> None:
+    tests = ("None", "[3, 4, 59]", "[59, 3, 4]", "[3, 4, 58]")
+    none, one, same, other = (make_task(write(f"test = {rows}"), None).digest for rows in tests)
+    assert one == same
+    assert len({none, one, other}) == 3
+
+
 def test_what_a_bank_goes_by_follows_the_code(write: Write) -> None:
     facts = [
         make_task(write(text), None).inputs({}, torch.arange(4), "cpu", training=True).facts()

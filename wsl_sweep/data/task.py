@@ -100,12 +100,15 @@ class Task:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of everything that is learned from: the labels, and what a model reads of each example as it is.
+        """SHA-256 of everything that is learned from, and of what is not: the labels, what a model reads of each example
+        as it is, and which of them are the test part.
 
         Found by taking every example once. Override it where that takes long; a trial is known by it, and the teacher's
         logits are kept under it, so that it must change with the data.
         """
         digest = hashlib.sha256(self.labels.numpy().tobytes())
+        if self.test is not None:
+            digest.update(b"test" + self.test.sort().values.numpy().tobytes())
         for rows in torch.split(torch.arange(len(self.labels)), HASHED_AT_ONCE):
             taken = taken_by(self, rows, torch.zeros_like(rows))
             digest.update(f"{taken.dtype} {tuple(taken.shape)}".encode())
