@@ -111,6 +111,23 @@ def test_fewer_views_are_fixed() -> None:
     assert facts["computed"] <= len(data.train) + len(data.validation)
 
 
+def test_a_teacher_of_other_data_is_refused(tmp_path: Path) -> None:
+    for name, moved in (("one", "0"), ("copy", "0"), ("other", "1")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "moved").write_text(moved)
+    store = TeacherStore()
+    jobs = {name: own("FromFile", f"dataset.root={tmp_path / name}") for name in ("one", "copy", "other")}
+    card = train_teacher(jobs["one"], store)
+    assert card is not None
+    undisturbed(jobs["copy"], store)
+    told = rf"the teacher {card['teacher_id']} was trained on other data than {MODULE}:FromFile holds now: take another"
+    with pytest.raises(TrialError, match=told):
+        undisturbed(jobs["other"], store)
+    undisturbed(own("FromFile", f"dataset.root={tmp_path / 'other'}", "teacher.seed=1"), store)
+    shutil.rmtree(store.weights(card["teacher_id"]).parent)
+    undisturbed(jobs["other"], store)
+
+
 def test_a_task_that_fails_ends_the_trial_with_its_reason() -> None:
     with (
         pytest.raises(TrialError, match=rf"take of {MODULE}:Broken fails: ValueError: no example 7"),

@@ -100,8 +100,7 @@ class Task:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of everything that is learned from, and of what is not: the labels, what a model reads of each example
-        as it is, and which of them are the test part.
+        """SHA-256 of what the data are: labels, what a model reads of each example as it is, and the rows of ``test``.
 
         Found by taking every example once. Override it where that takes long; a trial is known by it, and the teacher's
         logits are kept under it, so that it must change with the data.

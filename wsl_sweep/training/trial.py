@@ -315,6 +315,7 @@ class TrialTraining:
             self.data = _load(job.config["dataset"], job.part, self.device, job.workers)
             self._objective = Objective(job.config["distillation"])
             self._check = check
+            self._of_these_data(store, card)
             self.teacher_digest = self._teacher_digest(store, card)
             self.teacher = self._supply(store)
             student = _fresh(job.config["student"]["model"], self.data, job.seed, "initialisation")
@@ -461,6 +462,19 @@ class TrialTraining:
             return checkpoint_of(state, rows, trial_id=own, fingerprint=self.fingerprint, teacher=self.teacher_facts())
 
         return _keeper(attempts, attempt, settings, self.job.config["schedule"], checkpoint, self._found)
+
+    def _of_these_data(self, store: TeacherStore, card: dict[str, Any] | None) -> None:
+        """Raises TrialError: the teacher was trained when a user's own task, whose id is that of its code, held other
+        data; it may have seen what is the validation or test part now.
+        """
+        name = str(self.job.config["dataset"]["name"])
+        if card is None or not is_import_name(name) or card.get("data", self.data.digest) == self.data.digest:
+            return
+        folder = store.weights(str(card["teacher_id"])).parent
+        raise TrialError(
+            f"the teacher {card['teacher_id']} was trained on other data than {name} holds now: take another "
+            f"teacher.seed, or delete {folder} to have it trained again"
+        )
 
     def _teacher_digest(self, store: TeacherStore, card: dict[str, Any] | None) -> str | None:
         """SHA-256 of the teacher's weights; None where the job reads none."""
