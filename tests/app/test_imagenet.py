@@ -11,7 +11,7 @@ import torch
 
 from tests.data.imagenet_folders import CLASSES, config, cut_off, fill
 from wsl_sweep.app import examples
-from wsl_sweep.app.card_facts import pictures_of
+from wsl_sweep.app.card_facts import seen_by
 from wsl_sweep.app.preparing import prepare_data, surroundings
 from wsl_sweep.app.world import LocalWorld
 from wsl_sweep.data import load
@@ -106,15 +106,18 @@ def test_a_card_says_what_the_pictures_are(root: Path) -> None:
 
     state = TrialState(ablation_cells(spec_of(root))[0].trials[0])
     data = load(config(root, views=2))
-    told = pictures_of(state, data)
-    assert (told.channels, told.height, told.width, told.scale) == (3, 32, 32, 255.0)
-    assert told.mean == (0.485, 0.456, 0.406)
-    assert told.std == (0.229, 0.224, 0.225)
+    told = seen_by(state, data)
+    assert told.normalised is not None
+    assert (told.channels, told.shape, told.normalised.scale) == (3, (3, 32, 32), 255.0)
+    assert told.normalised.mean == (0.485, 0.456, 0.406)
+    assert told.normalised.std == (0.229, 0.224, 0.225)
     assert told.names == CLASSES
     assert told.views == 2
     pixels = torch.full((1, 3, 32, 32), 255.0)
-    mean, std = (torch.tensor(one).view(1, 3, 1, 1) for one in (told.mean, told.std))
-    assert data.train.views.plain(torch.arange(18)).max() <= float(((pixels / told.scale - mean) / std).max())
+    mean, std = (torch.tensor(one).view(1, 3, 1, 1) for one in (told.normalised.mean, told.normalised.std))
+    assert data.train.views.plain(torch.arange(18)).max() <= float(
+        ((pixels / told.normalised.scale - mean) / std).max()
+    )
 
 
 def test_of_a_large_part_a_few_examples_are_shown_from_all_over_it(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -157,7 +157,7 @@ def test_one_training_without_a_sweep(root: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_a_model_that_does_not_fit_and_files_that_are_not_there_are_told_before(root: Path) -> None:
     sets = [one for one in sets_of(root) if not one.startswith("student.model")]
-    with pytest.raises(SpecErrors, match=r'"torchvision:resnet18" fails on examples of the data set'):
+    with pytest.raises(SpecErrors, match=r'"torchvision:resnet18" fails on mnli.s inputs of 2x'):
         train_once("digits", (*sets, "student.model=torchvision:resnet18"), seed=1)
     (root / "train.tsv").unlink()
     with pytest.raises(SpecErrors, match=r"--set dataset.root: .*train.tsv is not there"):
