@@ -5,6 +5,9 @@ from __future__ import annotations
 import gc
 import itertools
 import multiprocessing
+import os
+import signal
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -91,6 +94,20 @@ def test_with_a_view_an_epoch_there_is_no_bank_and_nothing_depends_on_the_proces
     assert facts["computed"] == 2 * 36 + 12
     assert facts["found"] == 0
     assert not list_banks()
+
+
+def test_two_processes_that_train_have_processes_of_their_own_that_bring_pictures(
+    root: Path, store: TeacherStore
+) -> None:
+    job = replace(job_on(root, "schedule.epochs=1", teacher=False), processes=2, workers=1)
+    with TrialTraining(job, store) as training:
+        (helper,) = training._group.lost.__self__._children  # type: ignore[attr-defined]
+        hanging = threading.Timer(120, os.killpg, (helper.pid, signal.SIGKILL))  # then the training ends with an error
+        hanging.start()
+        list(training)
+        hanging.cancel()
+    assert [row["epoch"] for row in training.rows] == [1]
+    assert helper.returncode == 0
 
 
 def test_the_teacher_looks_at_the_students_own_inputs_and_none_is_brought_twice(

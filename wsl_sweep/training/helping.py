@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 What = Literal["trial", "teacher"]
 """What is trained: a student and, where it is missing, its teacher; or a teacher alone."""
 
+_INPUT = 0
+"""The file descriptor of a process's input."""
+
 
 def request_of(job: Job, store: TeacherStore, what: What) -> dict[str, Any]:
     """What a helper needs to know, as plain data."""
@@ -128,8 +131,12 @@ class _Children:
 
 
 def _end_with_the_leader() -> None:
-    """Ends this process when the other end of its input is closed, as it is when whoever started it dies."""
-    sys.stdin.read()
+    """Ends this process when the other end of its input is closed, as it is when whoever started it dies.
+
+    Past ``sys.stdin``, whose lock a process that is forked from this one would wait for.
+    """
+    while os.read(_INPUT, 1):
+        pass
     os._exit(1)
 
 

@@ -132,8 +132,8 @@ class TeacherSupply:
                 shapes = self._data.validation.views.shapes(rows)
                 parts.append(self._bring(ids[rows], cells, inputs_of, self._bank, shapes, 1.0).logits)
             logits = torch.cat(parts)
+            self._tell()  # before the logits go, so that whoever has them knows
             self._validation_logits = self._group.gather(logits, self._group.sizes(len(ids))) if shared else logits
-            self._tell()
         return self._validation_logits
 
     def counts(self) -> tuple[int, int]:
