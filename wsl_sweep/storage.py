@@ -270,13 +270,16 @@ class ObjectPlace(Place):
             for again in reversed(range(READS)):
                 # Its size is asked for before its content: a file that is written anew in between is read again.
                 try:
-                    with self._system.open_input_file(str(self._path)) as file:  # in one request
-                        content: bytes = file.read()
+                    with self._system.open_input_file(str(self._path)) as file:
+                        size = file.size()
+                        # In one request: ``read`` would ask for the rest of a shorter file that came in between, and
+                        # might get it of the next.
+                        content: bytes = file.read_at(size, 0)
                 except OSError:
                     if not again or not self.exists():
                         raise
                     continue
-                if self._system.get_file_info(str(self._path)).size in (None, len(content)):
+                if size == len(content) and self._system.get_file_info(str(self._path)).size in (None, size):
                     return content
         raise StorageError(f"cannot read {self}: it is written anew all the time")
 
