@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -82,6 +83,19 @@ def test_a_quoted_field_may_hold_a_tab(tmp_path: Path) -> None:
     file = tmp_path / "train.tsv"
     write_part(file, [row('"He said ""a\tb""."', "Other.", "entailment"), ('"Plain," she said.', '"', "neutral")])
     assert read_pairs(file).sentences == [('He said "a\tb".', "Other."), ('"Plain," she said.', '"')]
+
+
+def test_a_file_may_have_every_field_in_quotes(tmp_path: Path) -> None:
+    file = tmp_path / "train.tsv"
+    rows = [("A\ttab.", 'He said "b".', "neutral"), ("Plain.", "", "entailment")]
+    with file.open("w", newline="") as opened:
+        writer = csv.writer(opened, delimiter="\t", quoting=csv.QUOTE_ALL, lineterminator="\n")
+        writer.writerow(HEADER.split("\t"))
+        writer.writerows([0, 1, 2, "fiction", one, other, label, label] for one, other, label in rows)
+    pairs = read_pairs(file)
+    assert pairs.sentences == [(one, other) for one, other, _ in rows]
+    assert pairs.labels == [1, 0]
+    assert pairs.damaged == []
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])

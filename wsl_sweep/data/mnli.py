@@ -186,8 +186,8 @@ def read_pairs(file: Path) -> Pairs:
 def _read_tsv(file: Path) -> Pairs:
     """GLUE's files are written without quoting: a quote is part of a sentence, and a tab always ends a field.
 
-    A line ends at a line feed only. One that has more fields than the header may come from a program that quotes
-    fields with a tab inside: it is read that way if it then has the right number.
+    A line ends at a line feed only. One that has more fields than the header, or a label in quotes, may come from a
+    program that quotes fields: it is read that way if it then has the right number.
     """
     lines = _lines(file)
     _, header = next(lines, (1, b""))
@@ -209,7 +209,7 @@ def _read_tsv(file: Path) -> Pairs:
         except UnicodeDecodeError:
             pairs.damaged.append((where, "not UTF-8"))
             continue
-        if len(fields) > len(names):
+        if len(fields) > len(names) or (len(fields) == len(names) and fields[gold].strip().startswith('"')):
             fields = _quoted(line.decode()) or fields
         if len(fields) != len(names):
             what = "field" if len(fields) == 1 else "fields"
