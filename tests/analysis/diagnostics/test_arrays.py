@@ -9,6 +9,7 @@ from scipy import special
 
 from wsl_sweep.analysis.diagnostics import arrays
 from wsl_sweep.analysis.diagnostics.arrays import (
+    add_by_label,
     as_labels,
     as_logits,
     as_masks,
@@ -16,7 +17,6 @@ from wsl_sweep.analysis.diagnostics.arrays import (
     log_softmax,
     pieces,
     softmax,
-    sums_by_label,
     wide,
 )
 from wsl_sweep.distill import label_cross_entropy as torch_cross_entropy
@@ -41,9 +41,10 @@ def test_sums_by_label_are_those_of_a_loop() -> None:
     generator = np.random.default_rng(2)
     values, labels = generator.normal(size=(30, 4)), generator.integers(0, 5, 30)
     labels[labels == 3] = 2
-    found = sums_by_label(values, labels, 6)
+    found = np.ones((6, 4))
+    add_by_label(found, values, labels)
     for label in range(6):
-        np.testing.assert_allclose(found[label], values[labels == label].sum(axis=0), atol=1e-12)
+        np.testing.assert_allclose(found[label], 1.0 + values[labels == label].sum(axis=0), atol=1e-12)
 
 
 def test_pieces_cover_all_examples_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,8 +15,8 @@ Numbers = NDArray[Any]
 Labels = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
-CELLS = 2**22
-"""Numbers of float64 worked on at a time: 32 MiB."""
+CELLS = 2**19
+"""Numbers of float64 worked on at a time: 4 MiB, which stay in a cache; eight times as many took three times as long."""
 
 
 def as_logits(logits: ArrayLike, name: str = "logits") -> Numbers:
@@ -110,11 +110,8 @@ def label_cross_entropy(logits: Floats, labels: Labels) -> Floats:
     return np.asarray(np.logaddexp(0.0, margin))
 
 
-def sums_by_label(values: Floats, labels: Labels, classes: int) -> Floats:
-    """(N, V) values → (classes, V): their sums over the examples of each class; 0 where it has none."""
-    total = np.zeros((classes, values.shape[1]))
-    if len(labels):
-        order = np.argsort(labels, kind="stable")
-        present, starts = np.unique(labels[order], return_index=True)
-        total[present] = np.add.reduceat(values[order], starts, axis=0)
-    return total
+def add_by_label(total: Floats, values: Floats, labels: Labels) -> None:
+    """Adds to ``total``, (classes, V), the sums of (N, V) values over the examples of each class."""
+    order = np.argsort(labels, kind="stable")
+    present, starts = np.unique(labels[order], return_index=True)
+    total[present] += np.add.reduceat(values[order], starts, axis=0)

@@ -14,13 +14,13 @@ from wsl_sweep.analysis.diagnostics.arrays import (
     Floats,
     Labels,
     Numbers,
+    add_by_label,
     as_labels,
     as_logits,
     check_temperature,
     log_softmax,
     pieces,
     softmax,
-    sums_by_label,
     wide,
 )
 from wsl_sweep.analysis.diagnostics.calibration import BestTemperature, Calibration, best_temperature, calibration
@@ -215,7 +215,7 @@ def top_labels(logits: ArrayLike, labels: ArrayLike, ks: Iterable[int] = KS) -> 
             edge = ordered[:, classes - k, None]
             above, tied = piece > edge, piece == edge
             share = (k - above.sum(axis=1)) / tied.sum(axis=1)
-            inside[index] += sums_by_label(above + tied * share[:, None], true[part], classes)
+            add_by_label(inside[index], above + tied * share[:, None], true[part])
     return tuple(_top(k, sums, counts) for k, sums in zip(sizes, inside, strict=True))
 
 
@@ -258,7 +258,7 @@ def _mean_by_class(logits: Numbers, labels: Labels, temperature: float) -> Float
     classes = logits.shape[1]
     total = np.zeros((classes, classes))
     for part in pieces(*logits.shape):
-        total += sums_by_label(softmax(wide(logits[part]) / temperature), labels[part], classes)
+        add_by_label(total, softmax(wide(logits[part]) / temperature), labels[part])
     return _per_class(total, labels)
 
 
@@ -314,7 +314,7 @@ def mean_soft_labels(logits: ArrayLike, labels: ArrayLike, temperature: float = 
         soft = np.exp(log_soft)
         entropy -= float((soft * log_soft).sum())
         rows = np.arange(len(soft))
-        total += sums_by_label(soft, true[part], classes)
+        add_by_label(total, soft, true[part])
         label += float(soft[rows, true[part]].sum())
         wrong += _all_but(soft, true[part])
         beside += _all_but(soft, soft.argmax(axis=1))
