@@ -16,7 +16,7 @@ Labels = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
 CELLS = 2**19
-"""Numbers of float64 worked on at a time: 4 MiB, which stay in a cache; eight times as many took three times as long."""
+"""Numbers of float64 worked on at a time: 4 MiB, which stay in a processor's cache."""
 
 
 def as_logits(logits: ArrayLike, name: str = "logits") -> Numbers:
