@@ -21,7 +21,7 @@ def honest(trials: int, epochs: int, noise: float, seed: int) -> np.ndarray:
     """Curves that rise together towards their ends."""
     generator = np.random.default_rng(seed)
     ends = generator.uniform(0.5, 0.9, trials)
-    curves = ends[:, None] * (1 - np.exp(-np.arange(1, epochs + 1) / 3))
+    curves: np.ndarray = ends[:, None] * (1 - np.exp(-np.arange(1, epochs + 1) / 3))
     return curves + noise * generator.normal(size=(trials, epochs))
 
 

@@ -6,8 +6,9 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from wsl_sweep.analysis.diagnostics.sensitivity import sensitivity
+from wsl_sweep.analysis.diagnostics.sensitivity import _fit, sensitivity
 from wsl_sweep.analysis.responses import CURVE_POINTS, gaussian_process
 
 ALPHA, TAU, LR = "distillation.alpha", "distillation.temperature", "optimizer.lr"
@@ -48,6 +49,29 @@ def test_one_parameter_has_the_curve_of_the_report() -> None:
     assert band is not None
     np.testing.assert_allclose(found.values, band.xs)
     np.testing.assert_allclose(found.mean, band.mean, atol=1e-6)
+
+
+def test_the_probabilities_are_those_of_curves_drawn_by_the_books_formulas() -> None:
+    xs, ys = parabola(12, 0.006, 10)
+    (found,) = sensitivity({ALPHA: xs}, ys, 0.01, draws=20_000)
+    fitted = _fit({ALPHA: np.array(xs)}, np.array(ys)).process.kernel_
+    amplitude, length = fitted.k1.k2.k1.constant_value, float(np.ravel(fitted.k1.k2.k2.length_scale)[0])
+
+    def covariance(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+        far = math.sqrt(5) * np.abs(one[:, None] - other[None, :]) / length
+        return np.asarray(1.0 + amplitude * (1 + far + far**2 / 3) * np.exp(-far))
+
+    places = (np.array(xs) - min(xs)) / (max(xs) - min(xs))
+    values = (np.array(ys) - np.mean(ys)) / np.std(ys)
+    grid = np.linspace(0, 1, CURVE_POINTS)
+    weights = np.linalg.solve(covariance(places, places) + fitted.k2.noise_level * np.eye(12), covariance(places, grid))
+    spread = covariance(grid, grid) - covariance(grid, places) @ weights
+    curves = stats.multivariate_t(
+        weights.T @ values, spread, df=12 - 3, allow_singular=True, seed=np.random.default_rng(0)
+    ).rvs(20_000) * np.std(ys)
+    lost = curves.max(axis=1, keepdims=True) - curves
+    np.testing.assert_allclose(found.probability, (lost <= 0.01).mean(axis=0), atol=0.015)  # 4 √(2 / 4 / 20,000)
+    np.testing.assert_allclose(found.difference, lost.mean(axis=0), rtol=0.04)
 
 
 def test_what_is_confirmed_is_wrong_no_more_often_than_it_says() -> None:

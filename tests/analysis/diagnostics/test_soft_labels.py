@@ -93,7 +93,7 @@ def test_ties_are_what_choosing_at_random_comes_to() -> None:
     labels = generator.integers(0, 2, 40)
     found = top_labels(logits, labels, [2])[0]
     draws = [brute_top(logits + generator.uniform(0, 0.5, logits.shape), labels, 2)[0] for _ in range(2000)]
-    assert found.unreliability == pytest.approx(np.mean(draws), abs=4 * np.std(draws) / math.sqrt(2000))
+    assert found.unreliability == pytest.approx(np.mean(draws), abs=float(4 * np.std(draws) / math.sqrt(2000)))
 
 
 def test_a_teacher_that_says_nothing_is_not_learnable_at_any_k() -> None:
