@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from wsl_sweep.data import hub, wordpiece
+from wsl_sweep import hub
+from wsl_sweep.data import wordpiece
 from wsl_sweep.data.wordpiece import (
     Vocabulary,
     encode_pairs,

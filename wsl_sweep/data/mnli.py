@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from filelock import FileLock
 
-from wsl_sweep.data.hub import cached_file, hub_file
 from wsl_sweep.data.kept import find_tensors, keep_tensors
 from wsl_sweep.data.raw import Progress
 from wsl_sweep.data.text import Texts, Tokens
@@ -28,6 +27,7 @@ from wsl_sweep.data.wordpiece import (
 )
 from wsl_sweep.errors import StorageError, WslSweepError
 from wsl_sweep.files import write_whole
+from wsl_sweep.hub import cached_file, hub_file
 from wsl_sweep.pair_files import LEARNED, PARTS, WORDS_FILE, FileState, content_of, pair_files, vocabulary_files
 from wsl_sweep.paths import cache_folder, node_folder
 

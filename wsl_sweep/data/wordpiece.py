@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from wsl_sweep.data.hub import NotOnHubError, cached_file, hub_file
 from wsl_sweep.data.raw import Progress
 from wsl_sweep.data.text import Tokens
 from wsl_sweep.errors import WslSweepError
+from wsl_sweep.hub import NotOnHubError, cached_file, hub_file
 from wsl_sweep.pair_files import LEARNED, SETTINGS_FILE, TOKENIZER_FILE, WORDS_FILE, vocabulary_files
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
