@@ -135,8 +135,6 @@ def gaussian_process(points: Sequence[tuple[float, float]], *, log: bool = False
     """
     import numpy as np
     from scipy.special import stdtrit
-    from sklearn.gaussian_process import GaussianProcessRegressor
-    from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
     step = -(-len(points) // MOST_FOR_A_BAND)
     used = np.asarray(sorted(points)[::step] if step else [], dtype=np.float64).reshape(-1, 2)
@@ -145,26 +143,46 @@ def gaussian_process(points: Sequence[tuple[float, float]], *, log: bool = False
     shown = np.log(used[:, 0]) if log else used[:, 0]
     low, width = shown.min(), np.ptp(shown)
     mean, scale = used[:, 1].mean(), used[:, 1].std()
-    level = ConstantKernel(1.0, "fixed")  # nobody knows the mean either
-    shape = ConstantKernel(1.0, (1e-2, 1e2)) * Matern(0.5, (0.15, 5.0), nu=2.5)
-    kernel = level + shape + WhiteKernel(0.3, (1e-2, 1e1))
-    process = GaussianProcessRegressor(kernel, n_restarts_optimizer=1, random_state=0)
-    places, values = ((shown - low) / width)[:, None], (used[:, 1] - mean) / scale
-    every = -(-len(used) // MOST_TO_FIT)
+    process, noise = fitted_process(((shown - low) / width)[:, None], (used[:, 1] - mean) / scale)
+    grid = np.linspace(0.0, 1.0, CURVE_POINTS)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a length at its bound is an answer, too
-        process.fit(places[::every], values[::every])
-        if every > 1:
-            process = GaussianProcessRegressor(process.kernel_, optimizer=None).fit(places, values)
-        grid = np.linspace(0.0, 1.0, CURVE_POINTS)
+        warnings.simplefilter("ignore")  # a variance that rounding makes negative is set to 0 by scikit-learn
         fitted, deviation = process.predict(grid[:, None], return_std=True)
-    noise = process.kernel_.k2.noise_level
     quantile = stdtrit(max(2, len(used) - 3), 0.975)  # a length, an amplitude and a noise were fitted, too
     half = quantile * np.sqrt(np.maximum(0.0, deviation**2 - noise)) * scale
     centre = mean + scale * fitted
     xs = low + width * grid
     xs = np.exp(xs) if log else xs
     return Band(*(tuple(map(float, line)) for line in (xs, centre, centre - half, centre + half)))
+
+
+def fitted_process(places: Any, values: Any) -> tuple[Any, float]:
+    """A Gaussian process through noisy values, and the variance of their noise.
+
+    A level, and Matérn 5/2 with a length for each parameter, an amplitude and a noise, fitted by maximum likelihood to
+    at most MOST_TO_FIT of them.
+
+    Args:
+        places: (N, P) in [0, 1].
+        values: (N,) with a mean of 0 and a variance of 1.
+
+    Returns:
+        scikit-learn's regressor, fitted to all of them, and the noise of a value.
+    """
+    from sklearn.gaussian_process import GaussianProcessRegressor
+    from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
+
+    level = ConstantKernel(1.0, "fixed")  # nobody knows the mean either
+    shape = ConstantKernel(1.0, (1e-2, 1e2)) * Matern([0.5] * places.shape[1], (0.15, 5.0), nu=2.5)
+    kernel = level + shape + WhiteKernel(0.3, (1e-2, 1e1))
+    process = GaussianProcessRegressor(kernel, n_restarts_optimizer=1, random_state=0)
+    every = -(-len(values) // MOST_TO_FIT)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a length at its bound is an answer, too
+        process.fit(places[::every], values[::every])
+        if every > 1:
+            process = GaussianProcessRegressor(process.kernel_, optimizer=None).fit(places, values)
+    return process, float(process.kernel_.k2.noise_level)
 
 
 def coordinates(space: Space, records: Sequence[Record], metric: str, *, more_is_better: bool) -> Coordinates | None:

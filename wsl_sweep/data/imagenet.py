@@ -70,8 +70,7 @@ class ImageNet(Task):
 
     def metrics(self, logits: Tensor, labels: Tensor) -> dict[str, float]:
         """``top5_accuracy``: how often the label is among the five largest logits; of fewer classes, among all."""
-        best = logits.topk(min(5, logits.shape[1]), dim=1).indices
-        return {"top5_accuracy": float((best == labels.unsqueeze(1)).any(dim=1).float().mean())}
+        return {"top5_accuracy": top_accuracy(logits, labels, 5)}
 
     def inputs(
         self, config: Mapping[str, Any], rows: Tensor, device: str, *, training: bool, workers: int = 0
@@ -174,6 +173,12 @@ class _Streamed(Inputs):
             pictures[filled : filled + len(some)].copy_(some.to(self.device, non_blocking=True))
             filled += len(some)
         return pictures.div_(255.0).sub_(self._mean).div_(self._std)
+
+
+def top_accuracy(logits: Tensor, labels: Tensor, k: int) -> float:
+    """How often the label (N,) is among the ``k`` largest of (N, C) logits, in [0, 1]; of fewer classes, among all."""
+    best = logits.topk(min(k, logits.shape[1]), dim=1).indices
+    return float((best == labels.unsqueeze(1)).any(dim=1).double().mean())
 
 
 def read_imagenet(

@@ -131,8 +131,7 @@ def _of_all(own: TeacherOutputs, window: Sequence[Tensor], group: Group) -> Teac
             taken.append(places[rank][done[rank] : done[rank] + size])
         done = [before + size for before, size in zip(done, of_batch, strict=True)]
     order = moved(torch.cat(taken), own.logits.device)
-    parts = (own.logits, own.cross_entropy, own.features)
-    return TeacherOutputs(*(None if one is None else group.gather(one, sizes)[order] for one in parts))  # type: ignore[arg-type]
+    return own.each(lambda rows: group.gather(rows, sizes)[order])
 
 
 def windows(batches: Sequence[Tensor], most: int) -> Iterator[list[Tensor]]:

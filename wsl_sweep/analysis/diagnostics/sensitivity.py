@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from wsl_sweep.analysis.diagnostics.arrays import Floats, Mask
-from wsl_sweep.analysis.responses import CURVE_POINTS, FEWEST_FOR_A_BAND, MOST_FOR_A_BAND, MOST_TO_FIT
+from wsl_sweep.analysis.responses import CURVE_POINTS, FEWEST_FOR_A_BAND, MOST_FOR_A_BAND, fitted_process
 from wsl_sweep.analysis.statistics import LEVEL, Interval
 
 DRAWS = 2000
@@ -195,27 +194,13 @@ class _Process:
 
 
 def _fit(columns: Mapping[str, Floats], metric: Floats) -> _Process:
-    from sklearn.gaussian_process import GaussianProcessRegressor
-    from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
-
     table = np.stack([*columns.values()], axis=1)
     step = -(-len(table) // MOST_FOR_A_BAND)
     table, used = table[::step], metric[::step]
     lows, widths = table.min(axis=0), np.ptp(table, axis=0)
     middle, scale = float(used.mean()), float(used.std())
     places, values = (table - lows) / widths, (used - middle) / scale
-    lengths = [0.5] * table.shape[1]
-    level = ConstantKernel(1.0, "fixed")  # nobody knows the mean either
-    shape = ConstantKernel(1.0, (1e-2, 1e2)) * Matern(lengths, (0.15, 5.0), nu=2.5)
-    kernel = level + shape + WhiteKernel(0.3, (1e-2, 1e1))
-    process = GaussianProcessRegressor(kernel, n_restarts_optimizer=1, random_state=0)
-    every = -(-len(used) // MOST_TO_FIT)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a length at its bound is an answer, too
-        process.fit(places[::every], values[::every])
-        if every > 1:
-            process = GaussianProcessRegressor(process.kernel_, optimizer=None).fit(places, values)
-    noise = float(process.kernel_.k2.noise_level)
+    process, noise = fitted_process(places, values)
     return _Process(process, noise, places, lows, widths, middle, scale)
 
 
