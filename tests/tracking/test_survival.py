@@ -163,6 +163,34 @@ def test_a_run_that_somebody_deleted_is_missing_and_is_made_again_by_sync(tracki
     assert is_whole(snapshot(tracking), [one, two])
 
 
+@pytest.mark.parametrize("brought_in_line", [False, True])
+def test_a_run_that_another_driver_replaced_is_gone_on_with(tracking: Tracking, brought_in_line: bool) -> None:
+    """Of two drivers that make a run of one trial at once, each may delete the other's for the one it keeps."""
+    import mlflow
+
+    one, two = trials()[:2]
+    ledger = sweep_of([story(one), story(two)])
+    writer = begun(tracking)
+    tell(writer, ledger[:3])
+    assert writer.flush(60)
+    client = mlflow.MlflowClient(tracking_uri=tracking.uri)
+    ours = client.get_run(writer.run_ids[one.trial_id])
+    tags = {key: value for key, value in ours.data.tags.items() if key != "mlflow.runName"}
+    other = client.create_run(ours.info.experiment_id, ours.info.start_time, tags, ours.info.run_name)
+    client.delete_run(ours.info.run_id)
+    if brought_in_line:
+        writer.bring_in_line(ledger, lambda trial_id, attempt: rows(3))
+    else:
+        for epoch in range(1, 4):
+            writer.on_rows(one.trial_id, 1, [row(epoch)])
+        for parameter in ours.data.params.items():  # which the other driver writes
+            client.log_param(other.info.run_id, *parameter)
+        tell(writer, ledger[3:])
+    assert writer.close("finished", 60), (writer.problem, writer.missing())
+    assert writer.run_ids[one.trial_id] == other.info.run_id
+    assert is_whole(snapshot(tracking), [one, two])
+
+
 def test_what_always_fails_on_a_server_that_is_well_does_not_hold_up_the_rest(hasty: None) -> None:
     done: list[str] = []
     tried: list[int] = []

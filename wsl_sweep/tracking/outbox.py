@@ -79,7 +79,7 @@ class Outbox:
         self._left: float | None = None
         self._patience: float | None = None
         self._ending = threading.Event()
-        self._over = False
+        self._over = self._at_once = False
         self._thread = threading.Thread(target=self._work, name=THREAD, daemon=True)
 
     def start(self) -> None:
@@ -125,8 +125,8 @@ class Outbox:
         return self._patience is None or now - max(begun, self._answered()) < self._patience
 
     def stop(self, *, at_once: bool) -> None:
-        """Ends the thread; where a call holds it, it ends with the process."""
-        self._over = True
+        """Ends the thread: ``at_once`` after what it has in hand. Where a call holds it, it ends with the process."""
+        self._over, self._at_once = True, at_once
         self._ending.set()
         self.put(_STOP)
         if self._thread.is_alive():
@@ -145,7 +145,7 @@ class Outbox:
     def _work(self) -> None:
         while (operation := self._queue.get()) is not _STOP:
             self._current = operation
-            if not self._until_done(operation):
+            if not self._until_done(operation) or self._at_once:
                 return
             self._current = None
 

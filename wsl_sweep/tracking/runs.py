@@ -228,6 +228,14 @@ class SweepRuns:
         if found:
             self.children[trial_id] = self._one_of(found)
 
+    def replaced(self, trial_id: str) -> bool:
+        """Looks up whether another run stands in the place of the one we knew: two drivers may each keep one of two."""
+        known = self.children.get(trial_id)
+        if known is None:
+            return False
+        self._look_up(trial_id)
+        return self.children[trial_id].run_id != known.run_id
+
     def replace(self, trial: Trial, when: float) -> Run:
         """A run that begins anew in the place of a trial's run: a point that is written cannot be taken back."""
         run = self.children.get(trial.trial_id)

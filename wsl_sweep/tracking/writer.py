@@ -98,7 +98,8 @@ class MlflowWriter:
         self._heard(event)
         kind = event["event"]
         what = {"started": "run", "evaluated": "test"}.get(kind, "end" if kind in STATUS else "")
-        self._outbox.put(Operation(lambda: self._event(event), what, str(event.get("trial_id", ""))))
+        trial_id = str(event.get("trial_id", ""))
+        self._outbox.put(Operation(partial(self._of_trial, trial_id, lambda: self._event(event)), what, trial_id))
 
     def on_rows(self, trial_id: str, attempt: int, rows: list[dict[str, float]]) -> None:
         """Rows of epochs of a trial. What comes while the writer is busy goes to the server in one call.
@@ -113,7 +114,8 @@ class MlflowWriter:
             if attempt == waiting.attempt:
                 waiting.rows += rows
         if first:
-            send, give_up = partial(self._waiting_rows, trial_id), partial(self._give_up, trial_id)
+            send = partial(self._of_trial, trial_id, partial(self._waiting_rows, trial_id))
+            give_up = partial(self._give_up, trial_id)
             self._outbox.put(Operation(send, "metrics", trial_id, give_up))
 
     def bring_in_line(self, events: Sequence[Event], rows_of: RowsOf) -> None:
@@ -134,7 +136,8 @@ class MlflowWriter:
             self._outbox.put(Operation(self._begin, "run"))
         for trial_id, story in told.items():
             if not story.never_began:
-                self._outbox.put(Operation(partial(self._compare, trial_id, rows_of), "run", trial_id))
+                compare = partial(self._of_trial, trial_id, partial(self._compare, trial_id, rows_of))
+                self._outbox.put(Operation(compare, "run", trial_id))
         self._outbox.put(Operation(self._runs.forget_metrics))
 
     def describe(self, text: str, metrics: Mapping[str, float]) -> None:
@@ -195,6 +198,15 @@ class MlflowWriter:
 
     def _begin(self) -> None:
         self._parent()
+
+    def _of_trial(self, trial_id: str, do: Callable[[], None]) -> None:
+        """Does something of a trial; where another driver left the trial another run in place of ours, with that."""
+        try:
+            do()
+        except Exception as error:
+            if meaning(error) is not Answer.NEVER or not self._runs.replaced(trial_id):
+                raise
+            do()
 
     def _event(self, event: Event) -> None:
         if event["event"] == "sweep":
