@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Final, get_args
@@ -16,7 +16,8 @@ from markupsafe import Markup
 from wsl_sweep.analysis import report_pictures as pictures
 from wsl_sweep.analysis import report_tables as tables
 from wsl_sweep.analysis.plots.style import COLOURS, printable
-from wsl_sweep.analysis.report_data import Part, Report
+from wsl_sweep.analysis.report_data import Named, Part, Report
+from wsl_sweep.analysis.report_sections import Section
 
 BADGES: Final = {
     "better": "better",
@@ -45,8 +46,8 @@ def render_report(report: Report) -> str:
     return render_page(report).html
 
 
-def render_page(report: Report) -> Page:
-    """The page and its pictures: the verdict first, then what it rests on, then how it was made.
+def render_page(report: Report, why: Sequence[Section] = ()) -> Page:
+    """The page and its pictures: the verdict first, then what it rests on, then ``why``, then how it was made.
 
     Whatever a user named is text, never markup. A content security policy in the page forbids every host and every
     script but its own. The same report gives the same page.
@@ -61,13 +62,50 @@ def render_page(report: Report) -> Page:
         policy=_policy(script),
         style=Markup(_colours() + _asset("report.css")),
         script=Markup(script),
+        why_sections=why,
+        why_links=[(one.key, one.title, True) for one in why],
         **drawn,
         **_tables(report),
     )
     shown = [picture for group in drawn.values() for picture in group]
-    return Page(
-        html.lstrip(), {f"{number:02d}-{one.file_name}.svg": one.svg for number, one in enumerate(shown, start=1)}
+    return Page(html.lstrip(), _files([*shown, *_pictures_of(why)]))
+
+
+def render_diagnosis(
+    title: str, sections: Sequence[Section], *, question: str = "", facts: Sequence[Named] = ()
+) -> Page:
+    """A page of such sections alone, and its pictures; as safe and as self-contained as a report.
+
+    Args:
+        title: its heading.
+        sections: what it says.
+        question: what was asked, in a sentence.
+        facts: of what it is.
+    """
+    script = _asset("report.js")
+    html = (
+        _environment()
+        .get_template("diagnosis.html.jinja")
+        .render(
+            title=title,
+            question=question,
+            facts=facts,
+            why_sections=sections,
+            badges=BADGES,
+            policy=_policy(script),
+            style=Markup(_colours() + _asset("report.css")),
+            script=Markup(script),
+        )
     )
+    return Page(html.lstrip(), _files(_pictures_of(sections)))
+
+
+def _pictures_of(sections: Sequence[Section]) -> list[pictures.Picture]:
+    return [picture for section in sections for picture in section.pictures]
+
+
+def _files(shown: Sequence[pictures.Picture]) -> dict[str, str]:
+    return {f"{number:02d}-{one.file_name}.svg": one.svg for number, one in enumerate(shown, start=1)}
 
 
 def _pictures(report: Report) -> dict[str, list[pictures.Picture]]:

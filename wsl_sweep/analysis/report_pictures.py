@@ -54,13 +54,13 @@ def row_pictures(report: Report, looks: Looks) -> list[Picture]:
         if any(row.mean is not None for row in rows):
             few = all(looks[row.label].role != "other" for row in rows)
             figure = plots.forest(rows, looks if few else None, report.level)
-            made.append(_picture(f"{metric} of each row", figure, tables.rows_table(rows, report.level)))
+            made.append(picture(f"{metric} of each row", figure, tables.rows_table(rows, report.level)))
     if any(one.difference is not None for one in report.comparisons):
         figure = plots.differences(report.comparisons, report.metric, report.margin)
         table = tables.comparisons_table(report.comparisons, report.metric, report.level)
         note = f"Bars: {100 * report.level:g} % intervals."
         note += f" The margin is {measured(report.metric, report.margin)}." if report.margin else ""
-        made.append(_picture("Differences to the baseline", figure, table, note))
+        made.append(picture("Differences to the baseline", figure, table, note))
     return made
 
 
@@ -73,7 +73,7 @@ def _curve_picture(curve: ResponseCurve, looks: Looks) -> Picture:
     count = sum(len(group.points) for group in curve.groups)
     note = f"{curve.note} {_drawn(POINTS, count)}".strip()
     title = f"{curve.metric} by {named(curve.parameter)}"
-    return _picture(title, plots.response(curve, looks), behind.response_table(curve), note)
+    return picture(title, plots.response(curve, looks), behind.response_table(curve), note)
 
 
 def search_pictures(report: Report, looks: Looks) -> list[Picture]:
@@ -86,7 +86,7 @@ def search_pictures(report: Report, looks: Looks) -> list[Picture]:
     note = "–: a trial that has no such parameter. " if absent else ""
     note = (note + _drawn(FAINT + best, len(coordinates.lines))).strip()
     figure = plots.parallel_coordinates(coordinates, looks)
-    return [_picture("Parallel coordinates", figure, behind.coordinates_table(coordinates), note)]
+    return [picture("Parallel coordinates", figure, behind.coordinates_table(coordinates), note)]
 
 
 def importance_pictures(report: Report) -> list[Picture]:
@@ -95,7 +95,7 @@ def importance_pictures(report: Report) -> list[Picture]:
     if importance is None:
         return []
     return [
-        _picture(
+        picture(
             f"Importance for {group.label}" if group.label else "Importance",
             plots.importance(group),
             behind.importance_table(importance),
@@ -108,7 +108,7 @@ def importance_pictures(report: Report) -> list[Picture]:
 def learning_pictures(report: Report, looks: Looks) -> list[Picture]:
     """The learning curves."""
     return [
-        _picture(
+        picture(
             f"{curve.metric} by epoch", plots.learning_curve(curve, looks), behind.learning_table(curve), curve.note
         )
         for curve in report.learning_curves
@@ -122,7 +122,7 @@ def regularization_pictures(report: Report, looks: Looks) -> list[Picture]:
     if curve is None or not curve.groups:
         return []
     return [
-        _picture("Regularization samples", plots.learning_curve(curve, looks), behind.learning_table(curve), curve.note)
+        picture("Regularization samples", plots.learning_curve(curve, looks), behind.learning_table(curve), curve.note)
     ]
 
 
@@ -130,7 +130,7 @@ def weight_pictures(report: Report) -> list[Picture]:
     """The distribution of weights, group by group."""
     groups = report.weights.groups if report.weights else ()
     return [
-        _picture(f"Weights of {group.label}", plots.weight_fan(group), behind.fan_table(group))
+        picture(f"Weights of {group.label}", plots.weight_fan(group), behind.fan_table(group))
         for group in groups[:FANS]
     ]
 
@@ -141,11 +141,12 @@ def stopping_pictures(report: Report) -> list[Picture]:
     if stopping is None or not stopping.correlations:
         return []
     return [
-        _picture("Early against final metrics", plots.rank_correlation(stopping), behind.correlation_table(stopping))
+        picture("Early against final metrics", plots.rank_correlation(stopping), behind.correlation_table(stopping))
     ]
 
 
-def _picture(title: str, figure: Figure, table: tables.Table, note: str = "") -> Picture:
+def picture(title: str, figure: Figure, table: tables.Table, note: str = "") -> Picture:
+    """A figure as it stands in a page."""
     return Picture(clean(title), plots.to_svg(figure, title), table, note)
 
 
