@@ -87,6 +87,7 @@ def test_every_leaf_is_read_by_some_training() -> None:
         "recipe": ["digits"],
         "dataset.name": ["digits", "image_folder", "imagenet", "mnli"],
         "dataset.damaged": ["skip"],
+        "dataset.splits": [1, 3],
         "distillation.method": ["kd", "dkd", "dist", "rkd"],
         "distillation.weighting.kind": ["sigmoid", "constant"],
         "dataset.padding": [1],

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 SEED = "seed"
 """The parameter by which trials are paired; two trials that differ in it alone are of one configuration."""
 
+SPLIT = "dataset.split"
+"""The parameter that says which of ``dataset.splits`` a trial was trained on; where none is named, the seed does."""
+
 _STATUS = {"lost": "running"}
 
 
@@ -73,8 +76,9 @@ class Record:
 
     @functools.cached_property
     def configuration(self) -> str:
-        """A hash of its parameters without the seed."""
-        rest = sorted((path, value) for path, value in self.params.items() if path != SEED)
+        """A hash of its parameters without the seed and what follows from it."""
+        without = {SEED} if SPLIT in self.overrides else {SEED, SPLIT}
+        rest = sorted((path, value) for path, value in self.params.items() if path not in without)
         return hashlib.sha256(json.dumps(rest).encode()).hexdigest()[:16]
 
 

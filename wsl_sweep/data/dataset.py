@@ -15,7 +15,7 @@ from wsl_sweep.data.cifar import cifar_names
 from wsl_sweep.data.pictures import forget_pictures
 from wsl_sweep.data.raw import Progress
 from wsl_sweep.data.sources import read_task, source_of
-from wsl_sweep.data.splits import SPLIT_SEED, noisy_labels, split_off_test, stratified
+from wsl_sweep.data.splits import SPLIT_SEED, dealt, noisy_labels, split_off_test, stratified
 from wsl_sweep.data.streams import stream
 from wsl_sweep.data.task import Examples, Task, TaskData
 from wsl_sweep.errors import WslSweepError
@@ -111,7 +111,8 @@ def load(config: Mapping[str, Any], part: Part = "train", device: str = "cpu", w
         device: where a model reads them.
         workers: processes that bring inputs which do not lie in memory.
 
-    The split is stratified by class and fixed; a smaller ``train_fraction`` is a subset of a larger one.
+    The split is stratified by class and fixed; a smaller ``train_fraction`` is a subset of a larger one. With
+    ``splits`` above 1 the training part is the ``split``-th (from 0) of so many disjoint ones.
 
     Raises:
         WslSweepError: no such data set, or a part without examples.
@@ -142,14 +143,17 @@ def _load(config_json: str, part: Part, device: str, workers: int, stamp: Any) -
         train = pool
     if config["train_fraction"] < 1.0:
         _, train = stratified(task.labels, train, config["train_fraction"], "train_fraction")
+    of_several = [config["splits"], config["split"]] if config.get("splits", 1) > 1 else []
+    if of_several:
+        train = dealt(task.labels, train, *of_several)
     for name, rows in (("training", train), ("validation", validation)):
         if len(rows) < 2:
             raise WslSweepError(
                 f"the {name} part of {config['name']} has {len(rows)} examples; "
-                "change dataset.validation_fraction or dataset.train_fraction"
+                "change dataset.validation_fraction, dataset.train_fraction or dataset.splits"
             )
     fractions = [float(config["validation_fraction"]), float(config["train_fraction"])]
-    text = json.dumps([task.digest, *fractions, part])
+    text = json.dumps([task.digest, *fractions, part, *of_several])
     return TaskData(
         train=_examples(task, train, config, device, workers, training=True),
         validation=_examples(task, validation, config, device, workers, training=False),

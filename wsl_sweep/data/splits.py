@@ -38,6 +38,21 @@ def stratified(labels: Tensor, rows: Tensor, fraction: float, purpose: str) -> t
     return torch.cat(rest).sort().values, torch.cat(taken).sort().values
 
 
+def dealt(labels: Tensor, rows: Tensor, splits: int, split: int) -> Tensor:
+    """``rows`` of one of ``splits`` disjoint parts, which hold all of them together, in ascending order.
+
+    They are dealt out class by class, each class in a fixed order of its own, so that the parts, and the classes within
+    them, differ by one example at most.
+    """
+    there, counts = torch.unique(labels[rows], return_counts=True)  # in ascending order
+    by_class = torch.split(rows[labels[rows].argsort(stable=True)], counts.tolist())
+    shuffled = [
+        of_class[torch.randperm(len(of_class), generator=stream(SPLIT_SEED, "splits", step=label))]
+        for label, of_class in zip(there.tolist(), by_class, strict=True)
+    ]
+    return torch.cat(shuffled)[split::splits].sort().values
+
+
 def noisy_labels(task: Task, fraction: float) -> Tensor:
     """The labels with each one replaced, with probability ``fraction``, by another class."""
     if not fraction:

@@ -122,6 +122,17 @@ OF_ITS_USE = ("mode", "stored_precision", "stored_top_k")
 """What a configuration says of how students use a teacher, not of what it is."""
 
 
+def teachers_dataset(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The ``dataset`` section that the teacher of a (nested) configuration is trained on.
+
+    That is the student's; where that is one of several splits, all of them, unless ``teacher.split`` is ``same``.
+    """
+    own = dict(config["dataset"])
+    if config["teacher"].get("split", "all") == "all":
+        own = {key: value for key, value in own.items() if key not in ("splits", "split")}
+    return own
+
+
 def imported_identity(model: str, checkpoint: str) -> tuple[str, dict[str, Any]]:
     """Id and identity of a teacher that is brought in.
 
@@ -146,9 +157,10 @@ def teacher_identity(
         return None
     if teacher.get("checkpoint"):
         return imported_identity(teacher["model"], _content(teacher["checkpoint"]))
-    own = {key: value for key, value in network_identity(teacher).items() if key not in OF_ITS_USE}
+    own = {key: value for key, value in network_identity(teacher).items() if key not in (*OF_ITS_USE, "split")}
     own |= _own_code(teacher["model"])
-    identity = {"dataset": data_identity(config["dataset"]), "teacher": own, "part": part, "threads": threads}
+    dataset = data_identity(teachers_dataset(config))
+    identity = {"dataset": dataset, "teacher": own, "part": part, "threads": threads}
     identity |= _several(processes)
     return short_hash(_numbers_alike(identity)), identity
 

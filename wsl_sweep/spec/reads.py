@@ -14,6 +14,7 @@ STEERING: tuple[str, ...] = (
     "dataset.name",
     "dataset.padding",
     "dataset.damaged",
+    "dataset.splits",
     "distillation.method",
     "distillation.kd_weight",
     "distillation.weighting.kind",
@@ -100,8 +101,15 @@ def _dataset(config: Mapping[str, Any]) -> set[str]:
             leaves += ["root", "size"]
     if (name in ("cifar10", "cifar100", "mnli") or is_import_name(name)) and config.get("dataset.root"):
         leaves.append("root")
+    if is_split(config):
+        leaves += ["splits", "split"]
     paths = {f"dataset.{leaf}" for leaf in leaves}
     return paths | (_unusual("dataset.", config, damaged="refuse") if name in MAY_BE_DAMAGED else set())
+
+
+def is_split(config: Mapping[str, Any]) -> bool:
+    """Whether a (flat) configuration trains on one of several disjoint parts of the training part."""
+    return int(config.get("dataset.splits") or 1) > 1
 
 
 def _unusual(prefix: str, config: Mapping[str, Any], **usual: str) -> set[str]:
@@ -127,6 +135,8 @@ def _teacher(config: Mapping[str, Any]) -> set[str]:
     if config.get("teacher.checkpoint"):
         return paths | {"teacher.checkpoint"}
     paths |= {"teacher.label_smoothing", "teacher.seed"} | _unusual("teacher.", config, init="random")
+    if is_split(config):
+        paths.add("teacher.split")
     if config.get("teacher.label_smoothing"):
         paths.add("teacher.smoothing")
     return paths | _optimizer("teacher.optimizer.", config) | _schedule("teacher.schedule.", config)

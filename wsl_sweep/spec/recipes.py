@@ -14,6 +14,7 @@ DEFAULTS: dict[str, Any] = flatten(
             "size": 32,
             "validation_fraction": 0.2,
             "train_fraction": 1.0,
+            "splits": 1,
             "label_noise": 0.0,
             "padding": 0,
             "padding_mode": "zeros",
@@ -28,6 +29,7 @@ DEFAULTS: dict[str, Any] = flatten(
             "smoothing": "all",
             "mode": "eval",
             "seed": 0,
+            "split": "all",
             "init": "random",
             "schedule": {"shape": "steps", "milestones": [], "decay": 0.1, "warmup_epochs": 0},
             "optimizer": {

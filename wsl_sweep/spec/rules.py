@@ -55,6 +55,8 @@ READ_WHERE: dict[str, str] = {
     "dataset.max_length": "dataset.name is mnli",
     "dataset.vocabulary": "dataset.name is mnli",
     "dataset.padding_mode": "dataset.padding is above 0",
+    "dataset.split": "dataset.splits is above 1",
+    "teacher.split": "dataset.splits is above 1, and the teacher is trained",
     "teacher.smoothing": "teacher.label_smoothing is above 0",
     "optimizer.momentum": "optimizer.name is sgd",
     "optimizer.nesterov": "optimizer.name is sgd, with momentum",
@@ -70,6 +72,8 @@ NEUTRAL: dict[str, Any] = {
     "distillation.keep.other": 1,
     "distillation.kd_weight": 0,
     "dataset.damaged": "refuse",
+    "dataset.splits": 1,
+    "teacher.split": "all",
     "teacher.init": "random",
     "student.init": "random",
     "student.batchnorm": "process",
@@ -117,6 +121,7 @@ def check_rules(
     if clean or not _broken(top):
         _check_read(spec, say, say_option, place)
         _check_views(spec, say, say_option, place)
+        _check_splits(spec, say, say_option, place)
         check_top_k(spec, say, say_option, place)
     if clean:
         _check_beginnings(spec, teller(spec, say, say_option, place))
@@ -280,6 +285,16 @@ def _check_read(spec: Spec, say: Say, say_option: SayOption, place: Place) -> No
                 say(place(section, name, "seed"), "all have the same seeds: see seeds:, confirm.seeds, run.seed")
 
 
+def _check_splits(spec: Spec, say: Say, say_option: SayOption, place: Place) -> None:
+    """A split is one of those that there are."""
+    tell = teller(spec, say, say_option, place)
+    for owner, overrides, params in assignments(spec, ("recipe", "dataset.splits", "dataset.split")):
+        flat = spec.flat_config(overrides, params)
+        splits, split = flat.get("dataset.splits"), flat.get("dataset.split")
+        if isinstance(splits, int) and isinstance(split, int) and 1 < splits <= split:
+            tell(owner, "dataset.split", f"must be below dataset.splits, {splits}: they are counted from 0")
+
+
 def _check_views(spec: Spec, say: Say, say_option: SayOption, place: Place) -> None:
     """ImageNet's crops have no end, all other data sets' views have one."""
     tell = teller(spec, say, say_option, place)
@@ -361,7 +376,7 @@ def _check_complete(spec: Spec, say: Say) -> None:
 
 def _missing(spec: Spec, overrides: Mapping[str, Any], params: Mapping[str, Any]) -> set[str]:
     flat = spec.flat_config(overrides, params)
-    return {path for path in reads(flat) if path not in flat}
+    return {path for path in reads(flat) if path not in flat} - {"dataset.split"}  # which follows from the seed
 
 
 def _check_distinct_arms(spec: Spec, say: Say) -> None:

@@ -54,6 +54,12 @@ class DatasetSection(Section):
     train_fraction: Annotated[float, Field(gt=0, le=1)] | None = Field(
         None, description="how much of the training part is used"
     )
+    splits: Count | None = Field(
+        None, description="into how many disjoint parts the training part is dealt out; a student sees one of them"
+    )
+    split: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="which of the splits, from 0; without it the remainder of the seed"
+    )
     label_noise: Annotated[float, Field(ge=0, lt=1)] | None = Field(
         None, description="probability with which a training label is replaced by another class"
     )
@@ -112,6 +118,9 @@ class TeacherSection(Section):
         None, description="batch normalisation while distilling: running statistics or each batch's own"
     )
     seed: Seed | None = Field(None, description="seed of its training")
+    split: Literal["all", "same"] | None = Field(
+        None, description="with dataset.splits: one teacher trained on all of them, or one on each student's own"
+    )
     schedule: ScheduleSection | None = None
     optimizer: OptimizerSection | None = None
 

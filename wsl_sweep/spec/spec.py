@@ -8,7 +8,7 @@ from typing import Any
 
 from wsl_sweep.spec.distributions import Distribution
 from wsl_sweep.spec.pretrained import with_weights
-from wsl_sweep.spec.reads import keeps_outputs, possible_reads, reads
+from wsl_sweep.spec.reads import is_split, keeps_outputs, possible_reads, reads
 from wsl_sweep.spec.recipes import DEFAULTS, RECIPES, method_defaults
 from wsl_sweep.spec.run import nest
 from wsl_sweep.spec.sections import (
@@ -154,6 +154,8 @@ class Spec:
         flat = self.flat_config(overrides, params)
         if seed is not None:
             flat["seed"] = seed
+        if is_split(flat):
+            flat.setdefault("dataset.split", int(flat["seed"]) % int(flat["dataset.splits"]))
         flat["precision"] = (
             self.precisions.get(str(flat.get("student.model")), settle_precision("auto", device_kind))
             if self.asks_for_auto(overrides, params, device_kind)

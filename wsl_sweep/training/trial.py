@@ -23,7 +23,7 @@ from wsl_sweep.errors import DamagedStudentError, DivergedError, StorageError, T
 from wsl_sweep.files import file_digest
 from wsl_sweep.models import build
 from wsl_sweep.spec.catalogue import is_library_model
-from wsl_sweep.spec.identity import teacher_identity
+from wsl_sweep.spec.identity import teacher_identity, teachers_dataset
 from wsl_sweep.storage import Place, place
 from wsl_sweep.training.attempts import Attempts, Checkpoint, CheckpointSettings, Found, Row
 from wsl_sweep.training.bank import BankSettings
@@ -123,7 +123,7 @@ def train_teacher(
         group.say("train")
         prepare_process(job.threads, job.gpu)
         device = pick_device()
-        config, dataset = job.config["teacher"], job.config["dataset"]
+        config, dataset = job.config["teacher"], teachers_dataset(job.config)
         data = _load(dataset, job.part, device, job.workers)
         network = _fresh(config["model"], data, config["seed"], "teacher")
         _begin(network, config)
@@ -468,7 +468,10 @@ class TrialTraining:
         data; it may have seen what is the validation or test part now.
         """
         name = str(self.job.config["dataset"]["name"])
-        if card is None or not is_import_name(name) or card.get("data", self.data.digest) == self.data.digest:
+        if card is None or not is_import_name(name) or card.get("data") is None:
+            return
+        trained_on = teachers_dataset(self.job.config)
+        if card["data"] == _load(trained_on, self.job.part, self.device, self.job.workers).digest:
             return
         folder = store.weights(str(card["teacher_id"])).parent
         raise TrialError(

@@ -95,6 +95,9 @@ def _data(setting: Setting, datasets: Sequence[str]) -> list[str]:
     used = setting.number("dataset.train_fraction")
     if used is not None and used < 1:
         found.append(f"{_percent(used)} % of the training part used")
+    splits = setting.number("dataset.splits")
+    if splits is not None and splits > 1:
+        found.append(f"one of {splits:g} disjoint parts of the training part used")
     noise = setting.number("dataset.label_noise")
     if noise:
         found.append(f"{_percent(noise)} % of the training labels replaced")
