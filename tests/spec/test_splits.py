@@ -1,4 +1,4 @@
-"""``dataset.splits`` in a file: which part a student sees follows from its seed, and its teacher's from what is asked."""
+"""``dataset.splits`` in a file: which part a student sees follows from its seed; one teacher for all, or one each."""
 
 from __future__ import annotations
 

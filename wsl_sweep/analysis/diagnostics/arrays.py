@@ -100,14 +100,18 @@ def softmax(logits: Floats) -> Floats:
     return np.asarray(raised / raised.sum(axis=-1, keepdims=True))
 
 
-def label_cross_entropy(logits: Floats, labels: Labels) -> Floats:
-    """``-log softmax(z)[y]`` as ``softplus(logsumexp_{k != y} z_k - z_y)``, which keeps tiny ones; (N, C) → (N,)."""
+def label_margin(logits: Floats, labels: Labels) -> Floats:
+    """``logsumexp_{k != y} z_k - z_y``, of which the sigmoid is ``1 - softmax(z)[y]``; (N, C) → (N,)."""
     rows = np.arange(len(labels))
     others = logits.copy()
     others[rows, labels] = -np.inf
     highest = others.max(axis=1)
-    margin = highest + np.log(np.exp(others - highest[:, None]).sum(axis=1)) - logits[rows, labels]
-    return np.asarray(np.logaddexp(0.0, margin))
+    return np.asarray(highest + np.log(np.exp(others - highest[:, None]).sum(axis=1)) - logits[rows, labels])
+
+
+def label_cross_entropy(logits: Floats, labels: Labels) -> Floats:
+    """``-log softmax(z)[y]`` as the softplus of ``label_margin``, which keeps tiny ones; (N, C) → (N,)."""
+    return np.asarray(np.logaddexp(0.0, label_margin(logits, labels)))
 
 
 def add_by_label(total: Floats, values: Floats, labels: Labels) -> None:

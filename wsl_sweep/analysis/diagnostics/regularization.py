@@ -11,7 +11,18 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from wsl_sweep.analysis.diagnostics.arrays import Floats, Labels, as_labels, as_masks
+from wsl_sweep.analysis.diagnostics.arrays import (
+    Floats,
+    Labels,
+    Mask,
+    as_labels,
+    as_logits,
+    as_masks,
+    check_temperature,
+    label_margin,
+    pieces,
+    wide,
+)
 from wsl_sweep.analysis.diagnostics.correlation import Correlation, pearson, spearman
 
 
@@ -94,6 +105,42 @@ class Claim:
     spearman: Correlation
     verdict: Literal["supported", "contradicted", "not settled"]
     sentence: str
+
+
+def regularization_samples(
+    student_logits: ArrayLike, teacher_logits: ArrayLike, labels: ArrayLike, temperature: float
+) -> Mask:
+    """Which examples are regularization samples: ``|b| > |a|`` (WSL §3.2), in float64.
+
+    ``a = p_s[y] - 1`` and ``b = τ (p_s^τ[y] - p_t^τ[y]) - (p_s[y] - 1)``, as in
+    ``wsl_sweep.distill.regularization_sample_mask``, which is told of a step in training.
+
+    Args:
+        student_logits: (N, C), finite.
+        teacher_logits: (N, C), finite.
+        labels: (N,), in [0, C).
+        temperature: τ > 0.
+
+    Returns:
+        (N,) bool.
+
+    Raises:
+        ValueError: shapes, labels or temperature are none, or a logit is not finite.
+    """
+    from scipy.special import expit
+
+    student, teacher = as_logits(student_logits, "student logits"), as_logits(teacher_logits, "teacher logits")
+    if student.shape != teacher.shape:
+        raise ValueError(f"student and teacher logits differ in shape: {student.shape} and {teacher.shape}")
+    true = as_labels(labels, *student.shape)
+    check_temperature(temperature)
+    found = np.empty(len(true), dtype=np.bool_)
+    for part in pieces(*student.shape):
+        ours, theirs, of_part = wide(student[part]), wide(teacher[part]), true[part]
+        wrong = expit(label_margin(ours, of_part))
+        softened = [expit(label_margin(one / temperature, of_part)) for one in (theirs, ours)]
+        found[part] = np.abs(temperature * (softened[0] - softened[1]) + wrong) > wrong
+    return found
 
 
 def counts(masks: ArrayLike, labels: ArrayLike, classes: int) -> Counts:

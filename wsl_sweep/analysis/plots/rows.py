@@ -80,7 +80,7 @@ def forest(rows: Sequence[Row], looks: Looks | None = None, level: float = 0.95)
         entries.append(Entry("over seeds and examples", Look("ink", "none"), "line"))
     if any(row.values for row in rows):
         entries.append(Entry("one seed", Look("muted", "|"), "marker"))
-    return _rows(marks, rows[0].metric if rows else "", entries, reference=baseline)
+    return marked(marks, rows[0].metric if rows else "", entries, reference=baseline)
 
 
 def differences(comparisons: Sequence[Comparison], metric: str, margin: float | None = None) -> Figure:
@@ -105,7 +105,7 @@ def differences(comparisons: Sequence[Comparison], metric: str, margin: float | 
         entries.append(Entry(f"within the margin, ±{measured(metric, margin)}", Look("shade"), "area"))
     baselines = dict.fromkeys(one.baseline for one in comparisons)
     against = f" minus {clean(next(iter(baselines)))}" if len(baselines) == 1 else " minus the baseline"
-    return _rows(marks, f"{metric}{against}", entries, reference=0.0, shade=margin or None)
+    return marked(marks, f"{metric}{against}", entries, reference=0.0, shade=margin or None)
 
 
 def importance(group: ImportanceGroup) -> Figure:
@@ -126,7 +126,7 @@ def importance(group: ImportanceGroup) -> Figure:
     return figure
 
 
-def _rows(
+def marked(
     marks: Sequence[Mark],
     axis_name: str,
     entries: Sequence[Entry],

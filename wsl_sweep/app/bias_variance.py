@@ -1,0 +1,233 @@
+"""Bias and variance of a sweep's students: running a protocol, or looking at what a sweep has left."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wsl_sweep.analysis import leftovers
+from wsl_sweep.analysis.diagnostics.regimes import answer
+from wsl_sweep.analysis.grouping import Row, rows_of
+from wsl_sweep.analysis.leftovers import Logits, kept_logits
+from wsl_sweep.analysis.records import SweepRecords, records_of
+from wsl_sweep.analysis.tradeoffs import BiasAndVariance, Part, bias_and_variance, unseen_part
+from wsl_sweep.app.folders import open_sweep, read_plan, state_as_it_stands, sweep_status
+from wsl_sweep.app.options import Finished, RunOptions, storage_folder
+from wsl_sweep.app.preparing import has_to_be_read, prepare_one
+from wsl_sweep.app.running import resume_sweep, run_sweep
+from wsl_sweep.app.world import LocalWorld, import_folders
+from wsl_sweep.errors import WslSweepError
+from wsl_sweep.spec.loading import CommandLine, load_spec
+from wsl_sweep.spec.plan import Trial
+from wsl_sweep.storage import Place
+from wsl_sweep.sweep.ledger import SweepState
+from wsl_sweep.user_code import search_in
+
+if TYPE_CHECKING:
+    from wsl_sweep.analysis.diagnostics.arrays import Numbers
+
+PAGE, NUMBERS = "bias_variance.html", "bias_variance.json"
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Diagnosed:
+    """What a diagnosis of a sweep came to.
+
+    Attributes:
+        sweep: its name.
+        found: bias and variance.
+        numbers: the same as plain data.
+        page: where its page lies.
+    """
+
+    sweep: str
+    found: BiasAndVariance
+    numbers: Mapping[str, Any]
+    page: str
+
+
+def run_protocol(
+    file: Path, command_line: CommandLine = CommandLine(), options: RunOptions = RunOptions()
+) -> tuple[str, Finished | None]:
+    """Has the sweep of a file at its end: run, gone on with where it was stopped, or left as it is where it is done.
+
+    Returns:
+        The sweep's name, and how it ended; None where it had been done before.
+
+    Raises:
+        WslSweepError: as ``run_sweep`` and ``resume_sweep``.
+    """
+    spec = load_spec(file, command_line, LocalWorld(import_folders(file)))
+    storage = storage_folder(options.storage)
+    same = [name for name in _of_name(storage, spec.name) if _is_of(storage / name, spec.text, command_line)]
+    if same:
+        folder = storage / same[-1]
+        if sweep_status(folder) == "finished" and not options.rerun:
+            return folder.name, None
+        if sweep_status(folder) != "finished":
+            return folder.name, resume_sweep(folder.name, options)
+    finished = run_sweep(file, command_line, options)
+    return str(finished.summary["sweep"]), finished
+
+
+def _of_name(storage: Place, name: str) -> list[str]:
+    """The sweeps ``name``, ``name-2``, … that are there, in this order."""
+    found, number = [], 1
+    while True:
+        folder = storage / (name if number == 1 else f"{name}-{number}")
+        if not (folder / "plan.json").exists():
+            return found
+        found.append(folder.name)
+        number += 1
+
+
+def _is_of(folder: Place, text: str, command_line: CommandLine) -> bool:
+    """Whether a sweep is that of a file and a command line."""
+    try:
+        said = read_plan(folder).get("command_line") or {}
+        begun = CommandLine(**{**said, "sets": tuple(said.get("sets") or ())})
+        return (folder / "sweep.yaml").read_text() == text and begun == command_line
+    except (OSError, ValueError, TypeError, WslSweepError):
+        return False
+
+
+def diagnose_bias_variance(
+    name: str,
+    *,
+    storage: str | None = None,
+    part: Part | None = None,
+    to: Path | None = None,
+    say: Say = lambda text: None,
+) -> Diagnosed:
+    """Bias and variance of the students that a sweep has left; writes them as a page and as JSON.
+
+    Args:
+        name: of the sweep, finished or not.
+        storage: folder of sweeps.
+        part: ``validation`` or ``test``; by default validation, or test where validation was trained on. Of the test
+            part the logits are there once the sweep has been evaluated on it.
+        to: file of the page; by default ``bias_variance.html`` in the sweep's folder, ``bias_variance.json`` beside it.
+        say: hears what takes long.
+
+    Raises:
+        WslSweepError: there is no such sweep, or it has no two students of one row whose logits are kept.
+    """
+    from wsl_sweep.analysis.report import render_diagnosis
+    from wsl_sweep.analysis.report_bias_variance import bias_variance_sections
+
+    folder = storage_folder(storage) / name
+    spec, plan = open_sweep(folder)
+    search_in([*plan.get("import_folders", ()), Path.cwd()])
+    state = state_as_it_stands(folder)
+    sweep = records_of(replace(spec, name=name), state, uuid=plan["uuid"])
+    found = look(sweep, state, folder, part, functools.partial(_computed, folder, say=say))
+    if not found.regimes:
+        why = " ".join(found.notes) or "Bias and variance take two finished students of one variant."
+        raise WslSweepError(f"the sweep {name} has no students to compare. {why}")
+    numbers = {"sweep": name, **as_plain_data(found)}
+    page = render_diagnosis(f"{name}: bias and variance", bias_variance_sections(found), question=spec.description)
+    target = folder / PAGE
+    if to is not None:
+        from wsl_sweep.storage import place
+
+        if to.is_dir():
+            raise WslSweepError(f"{to} is a folder; name a file, such as {to / PAGE}")
+        target = place(to)
+    target.write(page.html.encode())
+    if to is None:
+        (folder / NUMBERS).write_json(numbers)
+    return Diagnosed(name, found, numbers, str(target))
+
+
+def look(
+    sweep: SweepRecords,
+    state: SweepState,
+    folder: Place,
+    part: Part | None,
+    otherwise: Callable[[Trial, Logits, Part], Numbers | None] = lambda trial, logits, part: None,
+) -> BiasAndVariance:
+    """Bias and variance of a sweep from what its trials have left.
+
+    Args:
+        sweep: its records.
+        state: its ledger, folded.
+        folder: its folder.
+        part: of the data; None for the one that no student was trained on.
+        otherwise: what a teacher says where that is not kept.
+    """
+    trials = {one.trial.trial_id: one.trial for one in state.trials.values() if one.status == "finished"}
+    rows = _rows(sweep)
+    own = [trials[trial_id] for row in rows for ids in row.trial_ids.values() for trial_id in ids if trial_id in trials]
+    chosen = part if part is not None else unseen_part(own)
+
+    def teacher_of(trial: Trial, logits: Logits) -> Numbers | None:
+        kept = None
+        if chosen == "validation" and trial.teacher_id is not None:
+            kept = leftovers.teacher_logits(folder, trial.teacher_id, logits)
+        return kept.logits if kept is not None else otherwise(trial, logits, chosen)
+
+    return bias_and_variance(rows, trials, chosen, lambda trial_id: kept_logits(folder, trial_id, chosen), teacher_of)
+
+
+def _rows(sweep: SweepRecords) -> list[Row]:
+    try:
+        return rows_of([sweep], "validation/accuracy")
+    except WslSweepError:  # no final table yet
+        return []
+
+
+def _computed(folder: Place, trial: Trial, logits: Logits, part: Part, *, say: Say) -> Numbers | None:
+    """What the teacher of a trial says of a part, computed now; None where it or the data are not here."""
+    import torch
+
+    from wsl_sweep.data import available, load, load_test
+    from wsl_sweep.models import build
+    from wsl_sweep.training import FrozenTeacher, Job, TeacherStore
+    from wsl_sweep.training.trial import teacher_weights
+
+    config = dict(trial.config)
+    job = Job(
+        config, "train" if trial.part == "train" else "train+validation", trial.threads, processes=trial.processes
+    )
+    weights = teacher_weights(job, TeacherStore())
+    if not weights.is_file() or not available(config["dataset"]):
+        return None
+    if has_to_be_read(config["dataset"]):
+        prepare_one(config["dataset"])
+    data = load(config["dataset"], job.part)
+    examples = data.validation if part == "validation" else load_test(config["dataset"])
+    if not torch.equal(examples.ids, torch.from_numpy(logits.ids)):
+        return None
+    say(f"the teacher {trial.teacher_id} looks at the {len(examples):,} examples of the {part} part")
+    name = config["teacher"]["model"]
+    model = build(name, data.num_classes, data.in_channels)
+    said: Numbers = FrozenTeacher.load(model, weights, name, examples).validation_logits().cpu().numpy()
+    return said
+
+
+def as_plain_data(found: BiasAndVariance) -> dict[str, Any]:
+    """Bias and variance as plain data for JSON; what cannot be told is null."""
+    return {
+        "part": found.part,
+        "notes": list(found.notes),
+        "regimes": [{**_plain(one), "answer": answer(one)} for one in found.regimes],
+    }
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value
