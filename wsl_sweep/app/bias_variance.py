@@ -79,7 +79,8 @@ def run_protocol(
 
 def _of_name(storage: Place, name: str) -> list[str]:
     """The sweeps ``name``, ``name-2``, … that are there, in this order."""
-    found, number = [], 1
+    found: list[str] = []
+    number = 1
     while True:
         folder = storage / (name if number == 1 else f"{name}-{number}")
         if not (folder / "plan.json").exists():
@@ -187,7 +188,8 @@ def _computed(folder: Place, trial: Trial, logits: Logits, part: Part, *, say: S
     """What the teacher of a trial says of a part, computed now; None where it or the data are not here."""
     import torch
 
-    from wsl_sweep.data import available, load, load_test
+    from wsl_sweep.data import available, load
+    from wsl_sweep.data.dataset import load_test
     from wsl_sweep.models import build
     from wsl_sweep.training import FrozenTeacher, Job, TeacherStore
     from wsl_sweep.training.trial import teacher_weights
