@@ -11,7 +11,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -20,6 +20,8 @@ from rich.console import Console
 from rich.table import Table
 
 from wsl_sweep import __version__
+from wsl_sweep.cli_diagnose import diagnose_app
+from wsl_sweep.cli_options import AsJson, Storage, only_json, say_on_stderr
 from wsl_sweep.errors import Terminated, WslSweepError
 
 app = typer.Typer(
@@ -41,10 +43,6 @@ Recipe = Annotated[str | None, typer.Option(help="Use this recipe in place of th
 Trials = Annotated[int | None, typer.Option(help="Search trials for each arm.")]
 Seeds = Annotated[int | None, typer.Option(help="Seeds of confirm, or of an ablation.")]
 Name = Annotated[str | None, typer.Option(help="Name of the sweep.")]
-Storage = Annotated[
-    str | None,
-    typer.Option(help="Folder of sweeps, or s3://bucket/folder.  [default: runs]", show_default=False),
-]
 TrackingUri = Annotated[
     str | None,
     typer.Option(help="MLflow's address; else the file's, MLFLOW_TRACKING_URI, sqlite:///mlflow.db."),
@@ -64,7 +62,6 @@ FromMlflow = Annotated[
     str | None, typer.Option("--from-mlflow", metavar="URI", help="Read a tracking server in place of a storage.")
 ]
 Shape = Annotated[str, typer.Option("--format", help="terminal, markdown, latex, csv or json.", show_default=False)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command()
@@ -257,7 +254,7 @@ def train(
     """
     from wsl_sweep.app import train_once
 
-    with _only_json(as_json):
+    with only_json(as_json):
         result = train_once(recipe, tuple(sets or ()), seed, threads, None if as_json else Console(), bank, processes)
     if as_json:
         print(json.dumps(result, indent=2))
@@ -330,8 +327,8 @@ def teacher_import(
     from wsl_sweep.app import import_teacher
     from wsl_sweep.show import show_teacher_card
 
-    with _only_json(as_json):
-        card = import_teacher(file, model, recipe, tuple(sets or ()), _say_on_stderr)
+    with only_json(as_json):
+        card = import_teacher(file, model, recipe, tuple(sets or ()), say_on_stderr)
     if as_json:
         print(json.dumps(card, indent=2))
         return
@@ -355,8 +352,8 @@ def teacher_train(
     from wsl_sweep.app import train_teacher_only
     from wsl_sweep.show import show_teacher_card
 
-    with _only_json(as_json):
-        card = train_teacher_only(recipe, tuple(sets or ()), part, threads, _say_on_stderr, processes)
+    with only_json(as_json):
+        card = train_teacher_only(recipe, tuple(sets or ()), part, threads, say_on_stderr, processes)
     if as_json:
         print(json.dumps(card, indent=2))
         return
@@ -587,6 +584,9 @@ def _check_format(shape: str, formats: Iterable[str]) -> None:
         raise WslSweepError(f'no format is called "{shape}"; {did_you_mean(shape, known)}')
 
 
+app.add_typer(diagnose_app, name="diagnose")
+
+
 @app.command()
 def doctor(
     file: Annotated[Path | None, typer.Argument(help="A search-space file, to look for what it needs.")] = None,
@@ -606,7 +606,7 @@ def doctor(
     from wsl_sweep.app.doctor import doctor_table, examine
 
     options = RunOptions(storage, tracking_uri, address, insecure)
-    with _only_json(as_json):
+    with only_json(as_json):
         report = examine(file, _command_line(sets, recipe, None, None, None), options)
     if as_json:
         print(report.to_json())
@@ -683,10 +683,6 @@ def _command_line(
     return CommandLine(tuple(sets or ()), recipe, trials, seeds, name)
 
 
-def _say_on_stderr(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
 def _with_model(card: Any, recipe: str, sets: list[str]) -> str:
     """The options that make a sweep use an imported teacher."""
     from wsl_sweep.spec.recipes import RECIPES
@@ -695,13 +691,6 @@ def _with_model(card: Any, recipe: str, sets: list[str]) -> str:
     if RECIPES[recipe].values["teacher.model"] != card["model"]:
         options.append(f"teacher.model={card['model']}")
     return " ".join(f"--set {shlex.quote(option)}" for option in options)
-
-
-@contextlib.contextmanager
-def _only_json(as_json: bool) -> Iterator[None]:
-    """What users' code prints goes to standard error where standard output is for JSON."""
-    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
-        yield
 
 
 WATCH_SECONDS = 2.0

@@ -1,6 +1,7 @@
 """What the commands do, as functions that a notebook can call too."""
 
 from wsl_sweep.app.comparing import compare_sweeps, paper_table, sweep_records
+from wsl_sweep.app.diagnosing import diagnose_teacher, teacher_page
 from wsl_sweep.app.examples import SoftLabels, soft_labels
 from wsl_sweep.app.export_formats import load_exported
 from wsl_sweep.app.exporting import Exported, export_student
@@ -24,6 +25,7 @@ __all__ = [
     "banks",
     "clean_sweep",
     "compare_sweeps",
+    "diagnose_teacher",
     "export_student",
     "extend_sweep",
     "find_logs",
@@ -44,6 +46,7 @@ __all__ = [
     "sweep_records",
     "sweep_trials",
     "sync_sweep",
+    "teacher_page",
     "train_once",
     "train_teacher_only",
 ]

@@ -33,7 +33,7 @@ def read_plan(folder: Place) -> dict[str, Any]:
         if not isinstance(plan, dict):
             raise ValueError("no plan")
     except (OSError, ValueError) as error:
-        known = ", ".join(_sweeps(folder.parent)) or "none"
+        known = ", ".join(sweep_names(folder.parent)) or "none"
         raise WslSweepError(f"no sweep in {folder}; sweeps in {folder.parent}: {known}") from error
     return plan
 
@@ -116,7 +116,7 @@ def new_folder(storage: Place, name: str) -> Place:
         number += 1
 
 
-def _sweeps(storage: Place) -> list[str]:
+def sweep_names(storage: Place) -> list[str]:
     """The names of what may be sweeps."""
     return [name for name in storage.names() if (storage / name / "plan.json").exists()]
 
@@ -124,7 +124,7 @@ def _sweeps(storage: Place) -> list[str]:
 def list_sweeps(storage: str | None) -> list[dict[str, Any]]:
     """Of every sweep in a storage: name, status, who drives it, counts of trials by status, the question."""
     root = storage_folder(storage)
-    return [_entry(root / name, state_of(root / name)) for name in _sweeps(root)]
+    return [_entry(root / name, state_of(root / name)) for name in sweep_names(root)]
 
 
 def _entry(folder: Place, state: SweepState) -> dict[str, Any]:
