@@ -21,8 +21,23 @@ from rich.table import Table
 
 from wsl_sweep import __version__
 from wsl_sweep.cli_diagnose import diagnose_app
-from wsl_sweep.cli_options import AsJson, Storage, only_json, say_on_stderr
-from wsl_sweep.errors import Terminated, WslSweepError
+from wsl_sweep.cli_options import (
+    Address,
+    AsJson,
+    Bank,
+    Insecure,
+    Name,
+    Recipe,
+    Seeds,
+    Sets,
+    Storage,
+    TrackingUri,
+    command_line,
+    end_of,
+    only_json,
+    say_on_stderr,
+)
+from wsl_sweep.errors import WslSweepError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -35,25 +50,8 @@ app = typer.Typer(
 )
 
 File = Annotated[Path, typer.Argument(help="A search-space file.", show_default=False)]
-Sets = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="PATH=VALUE", help="Set a path of run, above all else; may be repeated."),
-]
-Recipe = Annotated[str | None, typer.Option(help="Use this recipe in place of the file's.")]
 Trials = Annotated[int | None, typer.Option(help="Search trials for each arm.")]
-Seeds = Annotated[int | None, typer.Option(help="Seeds of confirm, or of an ablation.")]
-Name = Annotated[str | None, typer.Option(help="Name of the sweep.")]
-TrackingUri = Annotated[
-    str | None,
-    typer.Option(help="MLflow's address; else the file's, MLFLOW_TRACKING_URI, sqlite:///mlflow.db."),
-]
-Address = Annotated[
-    str | None,
-    typer.Option(help="Ray cluster to join (or RAY_ADDRESS); needs --storage and --tracking-uri.", show_default=False),
-]
 AsBegun = Annotated[bool, typer.Option("--as-begun", help="Go on as it began, although its file has changed.")]
-Insecure = Annotated[bool, typer.Option("--insecure", help="Join a cluster that has no token.")]
-Bank = Annotated[bool, typer.Option("--bank/--no-bank", help="Keep what teachers say of each view, or compute it.")]
 Processes = Annotated[
     int,
     typer.Option(help="That share every batch, each with its own threads and, where there is one, GPU.", min=1),
@@ -89,12 +87,12 @@ def run(
     from wsl_sweep.app import RunOptions, outlook, run_sweep
     from wsl_sweep.show import show_plan
 
-    line = _command_line(sets, recipe, trials, seeds, name)
+    line = command_line(sets, recipe, trials, seeds, name)
     options = RunOptions(storage, tracking_uri, address, insecure, bank, rerun)
     if dry_run:
         show_plan(outlook(file, line, options))
         return
-    _end(lambda: run_sweep(file, line, options))
+    end_of(lambda: run_sweep(file, line, options))
 
 
 @app.command()
@@ -114,7 +112,7 @@ def resume(
     from wsl_sweep.app import RunOptions, resume_sweep
 
     options = RunOptions(storage, tracking_uri, address, insecure, bank, as_begun=as_begun)
-    _end(lambda: resume_sweep(name, options))
+    end_of(lambda: resume_sweep(name, options))
 
 
 @app.command()
@@ -136,7 +134,7 @@ def extend(
     from wsl_sweep.app import RunOptions, extend_sweep
 
     options = RunOptions(storage, tracking_uri, address, insecure, bank, as_begun=as_begun)
-    _end(lambda: extend_sweep(name, trials=trials, seeds=seeds, options=options))
+    end_of(lambda: extend_sweep(name, trials=trials, seeds=seeds, options=options))
 
 
 @app.command()
@@ -232,7 +230,7 @@ def plan(
     from wsl_sweep.app import RunOptions, outlook
     from wsl_sweep.show import show_plan
 
-    show_plan(outlook(file, _command_line(sets, recipe, trials, seeds, name), RunOptions(storage)))
+    show_plan(outlook(file, command_line(sets, recipe, trials, seeds, name), RunOptions(storage)))
 
 
 @app.command()
@@ -607,7 +605,7 @@ def doctor(
 
     options = RunOptions(storage, tracking_uri, address, insecure)
     with only_json(as_json):
-        report = examine(file, _command_line(sets, recipe, None, None, None), options)
+        report = examine(file, command_line(sets, recipe, None, None, None), options)
     if as_json:
         print(report.to_json())
     else:
@@ -675,14 +673,6 @@ def _main(
     pass
 
 
-def _command_line(
-    sets: list[str] | None, recipe: str | None, trials: int | None, seeds: int | None, name: str | None
-) -> Any:
-    from wsl_sweep.spec.loading import CommandLine
-
-    return CommandLine(tuple(sets or ()), recipe, trials, seeds, name)
-
-
 def _with_model(card: Any, recipe: str, sets: list[str]) -> str:
     """The options that make a sweep use an imported teacher."""
     from wsl_sweep.spec.recipes import RECIPES
@@ -704,22 +694,6 @@ def _watch(table: Callable[[], Any]) -> None:
         while True:
             time.sleep(WATCH_SECONDS)
             live.update(table(), refresh=True)
-
-
-def _end(drive: Callable[[], Any]) -> None:
-    """Drives a sweep to its end, shows that, and exits as it says."""
-    from wsl_sweep.show import show_finished
-
-    try:
-        finished = drive()
-    except Terminated as error:  # before there was anything to show
-        print("wsl-sweep: terminated", file=sys.stderr)
-        raise typer.Exit(128 + signal.SIGTERM) from error
-    show_finished(finished)
-    if finished.interrupted is not None:
-        raise typer.Exit(128 + finished.interrupted)
-    if finished.stopped is not None:
-        raise typer.Exit(1)
 
 
 def main() -> NoReturn:

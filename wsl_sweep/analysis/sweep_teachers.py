@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from wsl_sweep.spec.identity import OF_ITS_USE
+from wsl_sweep.spec.identity import OF_ITS_USE, teachers_dataset
 from wsl_sweep.spec.plan import Trial
 from wsl_sweep.spec.recipes import DEFAULTS
 from wsl_sweep.spec.run import flatten
@@ -14,7 +14,7 @@ from wsl_sweep.spec.spec import Spec
 
 TEMPERATURE = "distillation.temperature"
 
-NOT_SET_APART = ("checkpoint", *OF_ITS_USE)
+NOT_SET_APART = ("checkpoint", "split", *OF_ITS_USE)
 """Of a ``teacher`` section: what leads to a teacher, and what does not make it another."""
 
 LABELS = ("label_smoothing", "smoothing")
@@ -61,13 +61,18 @@ class SweepTeacher:
         return {path: value for path, value in own.items() if path not in (*NOT_SET_APART, "model")}
 
     @property
+    def dataset(self) -> dict[str, Any]:
+        """The ``dataset`` section of its own data: where its students see a part of them each, of all of them."""
+        return teachers_dataset(self.trials[0].config)
+
+    @property
     def facts(self) -> dict[str, Any]:
         """What may set it apart from others: dotted path → value."""
         trial, facts = self.trials[0], {"teacher.model": self.model}
         facts |= {f"teacher.{path}": value for path, value in self.settings.items()}
         if self.brought_in:
             return facts | {"teacher.checkpoint": self.section["checkpoint"]}
-        dataset = {path: value for path, value in flatten(trial.config["dataset"]).items() if path != "root"}
+        dataset = {path: value for path, value in flatten(self.dataset).items() if path != "root"}
         facts |= {f"dataset.{path}": value for path, value in dataset.items()}
         return facts | {"trained on": trial.part, "threads": trial.threads, "processes": trial.processes}
 

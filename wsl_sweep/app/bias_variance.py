@@ -16,7 +16,7 @@ from wsl_sweep.analysis.grouping import Row, rows_of
 from wsl_sweep.analysis.leftovers import Logits, kept_logits
 from wsl_sweep.analysis.records import SweepRecords, records_of
 from wsl_sweep.analysis.tradeoffs import BiasAndVariance, Part, bias_and_variance, unseen_part
-from wsl_sweep.app.folders import open_sweep, read_plan, state_as_it_stands, sweep_status
+from wsl_sweep.app.folders import find_sweep, open_sweep, read_plan, state_as_it_stands, sweep_status
 from wsl_sweep.app.options import Finished, RunOptions, storage_folder
 from wsl_sweep.app.preparing import has_to_be_read, prepare_one
 from wsl_sweep.app.running import resume_sweep, run_sweep
@@ -53,13 +53,33 @@ class Diagnosed:
     page: str
 
 
+def check_asked(part: str | None) -> Part | None:
+    """A part as it was asked for. Raises WslSweepError: bias and variance cannot be looked at on it."""
+    if part == "validation":
+        return "validation"
+    if part == "test":
+        return "test"
+    if part is None:
+        return None
+    raise WslSweepError(
+        f"--part must be validation or test, not {part!r}: what students were trained on says nothing of "
+        "their bias and variance"
+    )
+
+
 def run_protocol(
-    file: Path, command_line: CommandLine = CommandLine(), options: RunOptions = RunOptions()
-) -> tuple[str, Finished | None]:
+    file: Path, command_line: CommandLine, options: RunOptions, hear_name: Callable[[str], object]
+) -> Finished | None:
     """Has the sweep of a file at its end: run, gone on with where it was stopped, or left as it is where it is done.
 
+    Args:
+        file: the protocol.
+        command_line: what is asked for beside it.
+        options: where it is, and where it runs.
+        hear_name: told the sweep's name, once it is at its end.
+
     Returns:
-        The sweep's name, and how it ended; None where it had been done before.
+        How it ended; None where it had been done before.
 
     Raises:
         WslSweepError: as ``run_sweep`` and ``resume_sweep``.
@@ -67,14 +87,12 @@ def run_protocol(
     spec = load_spec(file, command_line, LocalWorld(import_folders(file)))
     storage = storage_folder(options.storage)
     same = [name for name in _of_name(storage, spec.name) if _is_of(storage / name, spec.text, command_line)]
-    if same:
-        folder = storage / same[-1]
-        if sweep_status(folder) == "finished" and not options.rerun:
-            return folder.name, None
-        if sweep_status(folder) != "finished":
-            return folder.name, resume_sweep(folder.name, options)
-    finished = run_sweep(file, command_line, options)
-    return str(finished.summary["sweep"]), finished
+    if same and sweep_status(storage / same[-1]) == "finished":
+        hear_name(same[-1])
+        return None
+    finished = resume_sweep(same[-1], options) if same else run_sweep(file, command_line, options)
+    hear_name(finished.folder.name)
+    return finished
 
 
 def _of_name(storage: Place, name: str) -> list[str]:
@@ -123,7 +141,7 @@ def diagnose_bias_variance(
     from wsl_sweep.analysis.report import render_diagnosis
     from wsl_sweep.analysis.report_bias_variance import bias_variance_sections
 
-    folder = storage_folder(storage) / name
+    folder = find_sweep(storage, name)
     spec, plan = open_sweep(folder)
     search_in([*plan.get("import_folders", ()), Path.cwd()])
     state = state_as_it_stands(folder)

@@ -16,7 +16,7 @@ from wsl_sweep.app.students import SweepOnDisk, read_sweep
 from wsl_sweep.app.teachers import show_teacher
 from wsl_sweep.errors import WslSweepError
 from wsl_sweep.spec.catalogue import did_you_mean
-from wsl_sweep.spec.identity import data_identity
+from wsl_sweep.spec.identity import data_identity, teachers_dataset
 from wsl_sweep.spec.recipes import DEFAULTS, RECIPES, Recipe
 from wsl_sweep.spec.run import flatten
 from wsl_sweep.spec.wording import short
@@ -229,7 +229,7 @@ def _of_sweep(sweep: SweepOnDisk, root: str | None) -> NamedTeacher:
         teacher_id=teacher.teacher_id,
         model=teacher.model,
         weights=weights,
-        dataset=_at(teacher.trials[0].config["dataset"], root),
+        dataset=_at(teacher.dataset, root),
         temperature=temperature,
         temperature_from=where,
         trained_on=None if teacher.brought_in else teacher.part,
@@ -268,7 +268,7 @@ def _said(value: Any) -> str:
 
 def _options(teacher: SweepTeacher, sweep: SweepOnDisk, root: str | None) -> str:
     """What a sweep says of a teacher, and a teacher's card does not, as options of the command."""
-    where = root or teacher.trials[0].config["dataset"].get("root")
+    where = root or teacher.dataset.get("root")
     temperature, _ = temperature_of(teacher, sweep.spec)
     options = f" --root {shlex.quote(str(where))}" if where else ""
     return options + (f" --temperature {temperature:g}" if temperature != DEFAULTS[TEMPERATURE] else "")
@@ -310,8 +310,8 @@ def _on_trials(teacher: SweepTeacher) -> list[str]:
     if top_k:
         notes.append(f"Its students read its {max(top_k)} largest logits alone (bank.top_k); here are all.")
     first = teacher.trials[0]
-    own = _of_examples(first.config["dataset"])
-    differ = {path for one in teacher.trials for path, value in _of_examples(one.config["dataset"]).items()
+    own = _of_examples(teacher.dataset)
+    differ = {path for one in teacher.trials for path, value in _of_examples(teachers_dataset(one.config)).items()
               if own.get(path) != value}  # fmt: skip
     if differ:
         told = ", ".join(f"dataset.{path}" for path in sorted(differ))
