@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -237,6 +238,31 @@ def test_a_sweep_without_a_table_has_no_comparison(tmp_path: Path) -> None:
     conductor.started(task.key)
     conductor.ended(task.key, outcome_of(task))
     assert final_comparison(evidence(spec, conductor.state, place(tmp_path))) is None
+
+
+@pytest.mark.parametrize("keep", ["best", "all"])
+def test_of_trials_that_are_not_kept_the_student_goes_and_who_were_its_regularization_samples(
+    keep: str, tmp_path: Path
+) -> None:
+    left = ("student.safetensors", "regularization_samples.safetensors", "validation_logits.safetensors")
+    for trial_id in ("final", "found", "third", "other"):
+        for name in left:
+            (place(tmp_path) / "trials" / trial_id / name).write(b"")
+    (tmp_path / "trials" / "other" / "regularization_samples.safetensors").unlink()  # as a loss without them leaves it
+    summary = {"trials": [{"trial_id": one} for one in ("final", "found", "third", "other", "pruned")]}
+    state = SimpleNamespace(rows=[{"trial_ids": ["final"]}], trials={})
+    results._tidy(
+        SimpleNamespace(keep=keep),  # type: ignore[arg-type]
+        place(tmp_path),
+        summary | {"best": {"trial_id": "found"}},
+        {"trial_id": "final"},
+        state,
+    )
+    kept = {"final", "found"} if keep == "best" else {"final", "found", "third", "other"}
+    assert {path.parent.name for path in tmp_path.glob("trials/*/student.safetensors")} == kept
+    masks = {path.parent.name for path in tmp_path.glob("trials/*/regularization_samples.safetensors")}
+    assert masks == kept - {"other"}
+    assert len(list(tmp_path.glob("trials/*/validation_logits.safetensors"))) == 4
 
 
 def test_the_logits_of_a_sweep_are_read_once_at_its_end(

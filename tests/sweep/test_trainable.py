@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ import torch
 
 from tests.sweep.fakes import conductor_of, spec_of
 from wsl_sweep.analysis import build_summary
+from wsl_sweep.analysis.leftovers import kept_logits, kept_masks, teacher_logits
 from wsl_sweep.errors import StorageError
 from wsl_sweep.spec.identity import teacher_identity
 from wsl_sweep.spec.plan import Trial, ablation_cells
@@ -75,9 +77,11 @@ def test_everything_is_on_disk_before_the_last_report(tmp_path: Path) -> None:
     assert {
         "student.safetensors",
         "validation_logits.safetensors",
+        "regularization_samples.safetensors",
         "attempt-3/rows.json",
         "attempt-3/outcome.json",
     } <= seen[-1]
+    assert len(list((tmp_path / "teacher_logits").iterdir())) == 1
     assert not [name for name in seen[-1] if name.startswith("test_logits")]
     assert "student.safetensors" not in seen[0]
 
@@ -132,6 +136,39 @@ def test_an_evaluation_names_a_student_that_is_gone_or_torn_and_measures_the_oth
     assert list(outcome["evaluated"]) == [there.trial_id]
     assert list(outcome["unreadable"]) == [other.trial_id]
     assert ("not a readable" if torn else "no such file") in outcome["unreadable"][other.trial_id]
+
+
+def test_what_a_teacher_says_is_kept_once_for_the_trials_of_a_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And is what the student's nearness to it was measured by; who asks no teacher leaves none."""
+    written: list[str] = []
+    write = DiskPlace.write
+
+    def remembered(self: DiskPlace, content: bytes, *, lasting: bool = True) -> None:
+        written.append(self.parent.name)
+        write(self, content, lasting=lasting)
+
+    monkeypatch.setattr(DiskPlace, "write", remembered)
+    trials = [trial_of(), trial_of("distillation.alpha=3"), trial_of("teacher.seed=7")]
+    metrics = [do(tmp_path, trial)[1]["metrics"] for trial in trials]
+    assert written.count("teacher_logits") == 2
+    for trial, of_last_epoch in zip(trials, metrics, strict=True):
+        named = teacher_identity(trial.config, "train", 1)
+        assert named is not None
+        student = kept_logits(place(tmp_path), trial.trial_id)
+        assert student is not None
+        teacher = teacher_logits(place(tmp_path), named[0], student)
+        assert teacher is not None
+        agreement = (student.logits.argmax(1) == teacher.logits.argmax(1)).mean()
+        assert agreement == pytest.approx(of_last_epoch["teacher/agreement"])
+    masks = [kept_masks(place(tmp_path), trial.trial_id) for trial in trials]
+    for mask, of_last_epoch in zip(masks, metrics, strict=True):
+        assert mask is not None
+        assert mask.masks[-1].mean() == pytest.approx(of_last_epoch["regularization_samples/fraction"])
+    without = spec_of("run: {recipe: digits, schedule: {epochs: 1}}\nvariants: [ce]\nseeds: 1")
+    assert do(tmp_path / "alone", ablation_cells(without)[0].trials[0])[1]["status"] == "finished"
+    assert not (tmp_path / "alone" / "teacher_logits").exists()
 
 
 def test_a_worker_that_was_given_up_leaves_later_attempts_alone(tmp_path: Path) -> None:
@@ -505,14 +542,25 @@ def test_an_attempt_that_cannot_be_written_is_gone(tmp_path: Path) -> None:
     assert outcome["status"] == "gone"
 
 
-@pytest.mark.parametrize("file", ["config.json", "manifest.json", "rows.json", "student.safetensors", "outcome.json"])
+@pytest.mark.parametrize(
+    "file",
+    [
+        "config.json",
+        "manifest.json",
+        "rows.json",
+        "student.safetensors",
+        "regularization_samples.safetensors",
+        "teacher_logits",
+        "outcome.json",
+    ],
+)
 def test_a_disk_that_is_full_at_any_file_is_gone_not_failed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
 ) -> None:
     write = DiskPlace.write
 
     def full(self: DiskPlace, content: bytes, *, lasting: bool = True) -> None:
-        if self.name == file:
+        if file in (self.name, self.parent.name):
             raise StorageError(f"cannot write {self}: No space left on device")
         write(self, content, lasting=lasting)
 
@@ -569,6 +617,30 @@ def test_the_same_trial_of_another_sweep_is_not_trained_again(
     own = tmp_path / "own/trials" / trial.trial_id / "student.safetensors"
     assert own.read_bytes() == (other / "student.safetensors").read_bytes()
     assert rows_in(tmp_path / "own", trial, 1) == rows_in(tmp_path / "other", trial, 1)
+
+
+def test_what_the_diagnostics_read_is_brought_along(tmp_path: Path, other: Path) -> None:
+    trial = trial_of()
+    _, outcome = do(tmp_path / "own", trial, elsewhere=found_by(tmp_path, trial))
+    assert "taken_over" in outcome
+    samples = "regularization_samples.safetensors"
+    assert (tmp_path / "own/trials" / trial.trial_id / samples).read_bytes() == (other / samples).read_bytes()
+    (there,) = (tmp_path / "other/teacher_logits").iterdir()
+    (here,) = (tmp_path / "own/teacher_logits").iterdir()
+    assert (here.name, here.read_bytes()) == (there.name, there.read_bytes())
+
+
+@pytest.mark.parametrize("student", [True, False])
+def test_older_sweeps_that_lack_it_are_taken_over_all_the_same(tmp_path: Path, other: Path, student: bool) -> None:
+    (other / "regularization_samples.safetensors").unlink()
+    shutil.rmtree(tmp_path / "other/teacher_logits")
+    if not student:
+        damaged(other, "no student")
+    trial = trial_of() if student else replace(trial_of(), stage="search", arm="tuned")
+    _, outcome = do(tmp_path / "own", trial, elsewhere=found_by(tmp_path, trial))
+    assert outcome["taken_over"] == {"sweep": "other", "attempt": 1}
+    assert not (tmp_path / "own/trials" / trial.trial_id / "regularization_samples.safetensors").exists()
+    assert not (tmp_path / "own/teacher_logits").exists()
 
 
 def damaged(other: Path, how: str) -> None:

@@ -41,8 +41,10 @@ def batch(n: int, group: Group = ALONE) -> StepInputs:
     )
 
 
-def step(group: Group, distillation: Mapping[str, Any], n: int) -> tuple[float, list[Tensor], Tensor | None]:
-    """The loss of one step, the gradients of a model without batch normalisation, and the weights."""
+def step(
+    group: Group, distillation: Mapping[str, Any], n: int
+) -> tuple[float, list[Tensor], Tensor | None, Tensor | None]:
+    """The loss of one step, the gradients of a model without batch normalisation, the weights, and all the masks."""
     torch.manual_seed(3)
     model = Plain(CLASSES, 1).train()
     objective = Objective(distillation)
@@ -50,7 +52,9 @@ def step(group: Group, distillation: Mapping[str, Any], n: int) -> tuple[float, 
     runner = StepRunner(model, objective.step, optimizer, features=objective.needs_features, group=group)
     runner(batch(n, group), 0.0)
     gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-    return float(runner.sums[0]) / n, gradients, runner.weights[0] if runner.weights else None
+    masks = [group.gather(mask, [n] * group.size) for mask in runner.samples.steps]
+    weights = runner.weights[0] if runner.weights else None
+    return float(runner.sums[0]) / n, gradients, weights, masks[0] if masks else None
 
 
 class Lopsided(nn.Module):

@@ -140,14 +140,16 @@ METHODS: dict[str, tuple[str, ...]] = {
 def test_two_processes_come_to_the_loss_and_the_gradients_of_one(two: Group, method: str) -> None:
     distillation = make_job(*METHODS[method], teacher=method != "none").config["distillation"]
     for n in (8, 7, 3):
-        loss, gradients, weights = together(two, "step", distillation, n)
-        alone, own, of_one = pair.step(ALONE, distillation, n)
+        loss, gradients, weights, masks = together(two, "step", distillation, n)
+        alone, own, of_one, mask = pair.step(ALONE, distillation, n)
         assert loss == pytest.approx(alone, rel=1e-5, abs=1e-5), n
         assert len(gradients) == len(own) == 6
         assert all(near(one, other) for one, other in zip(gradients, own, strict=True)), n
         assert max(float(one.abs().max()) for one in own) > 1e-3
         assert (weights is None) == (of_one is None)
         assert weights is None or (of_one is not None and near(weights, of_one))
+        assert (masks is None) == (mask is None) == ("temperature" not in distillation)
+        assert mask is None or torch.equal(masks, torch.cat([mask, mask]))  # of the whole batch on each
 
 
 def test_what_one_process_alone_uses_is_trained_on_both_and_buffers_are_the_leaders(two: Group) -> None:

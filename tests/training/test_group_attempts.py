@@ -41,6 +41,8 @@ def test_attempts_of_two_processes_end_anywhere_and_the_last_gives_the_bits_of_o
     monkeypatch.setattr(helping.subprocess, "Popen", Recorded)
     with TrialTraining(job, TeacherStore()) as undisturbed:
         list(undisturbed)
+    undisturbed.save(tmp_path / "undisturbed")
+    undisturbed.save_teacher_logits(tmp_path / "undisturbed")
     rows, student = undisturbed.rows, undisturbed.student.state_dict()
     assert children.pop().returncode == 0  # it came to its end by itself
 
@@ -75,9 +77,20 @@ def test_attempts_of_two_processes_end_anywhere_and_the_last_gives_the_bits_of_o
         list(training)
     assert untimed(training.rows) == untimed(rows)
     assert all(torch.equal(value, student[name]) for name, value in training.student.state_dict().items())
+    training.save(tmp_path / "last")
+    for name in ("regularization_samples.safetensors", "validation_logits.safetensors"):
+        assert (tmp_path / "last" / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes()
     found = training.teacher_facts()
     assert found is not None
     assert found["computed"] == 0  # by then the bank has it all
+
+    with attempt(4) as training:  # whose last attempt died before it could leave what its teacher says
+        assert training.resumed == (3, 3, 0)
+        assert list(training) == []
+        training.save_teacher_logits(tmp_path / "last")
+    name = training.teacher_logits_name()
+    assert name is not None
+    assert (tmp_path / "last" / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes()
 
 
 def test_a_teacher_of_two_processes_is_another_and_is_trained_by_both(store: TeacherStore) -> None:

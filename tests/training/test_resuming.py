@@ -13,13 +13,14 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from wsl_sweep.data import TaskData, load
@@ -35,7 +36,7 @@ from wsl_sweep.training.loop import build_optimizer, train_epochs
 from wsl_sweep.training.state import TrainingState
 from wsl_sweep.training.step import StepRunner
 from wsl_sweep.training.trial import load_student
-from wsl_sweep.training.weights import load_tensors, save_tensors
+from wsl_sweep.training.weights import load_tensors, save_tensors, tensor_bytes
 from wsl_sweep.user_code import search_in
 
 from . import own_models
@@ -68,7 +69,13 @@ def untimed(rows: list[Row]) -> list[Row]:
 
 
 def result(training: TrialTraining) -> Result:
-    return untimed(training.rows), {name: value.clone() for name, value in training.student.state_dict().items()}
+    """Rows, the student, and who was a regularization sample in which epoch."""
+    tensors = {name: value.clone() for name, value in training.student.state_dict().items()}
+    return untimed(training.rows), tensors | masks(training.samples.epochs)
+
+
+def masks(epochs: Iterable[Tensor]) -> dict[str, Tensor]:
+    return {f"regularization samples of epoch {number}": mask for number, mask in enumerate(epochs, start=1)}
 
 
 def undisturbed(job: Job, store: TeacherStore) -> Result:
@@ -219,6 +226,8 @@ def test_an_object_store_does_as_well(store: TeacherStore, tmp_path: Path) -> No
     last.save(folder)
     last.save(tmp_path)
     assert (folder / "student.safetensors").read_bytes() == (tmp_path / "student.safetensors").read_bytes()
+    samples = "regularization_samples.safetensors"
+    assert (folder / samples).read_bytes() == (tmp_path / samples).read_bytes()
     student = load_student(job, folder, 10, 1).state_dict()
     assert all(torch.equal(student[name], value) for name, value in last.student.state_dict().items())
     assert evaluate_on_test(job, folder) == evaluate_on_test(job, tmp_path)
@@ -302,46 +311,57 @@ def test_a_state_holds_what_a_step_changes() -> None:
 
     def step_loss(step: Step) -> StepTerms:
         loss = label_cross_entropy(step.logits, step.labels)
-        return StepTerms(loss.mean(), loss.detach(), torch.ones(len(step.labels)))
+        return StepTerms(loss.mean(), loss.detach(), torch.ones(len(step.labels)), step.labels == 1)
 
     config = {"name": "adamw", "lr": 0.01, "weight_decay": 0.1}
     runner = StepRunner(model, step_loss, build_optimizer(model, config))
+    for number in (1, 2):
+        runner(inputs(number), 0.01)
+    runner.samples.end_epoch(torch.arange(16))
+    runner.begin_epoch()
     runner(inputs(0), 0.01)
-    state = TrainingState.of(runner, 0, 1, 0.5)
+    state = TrainingState.of(runner, 1, 1, 0.5)
     copies = {name: value.clone() for name, value in state.tensors.items()}
-    kept = TrainingState(0, 1, 0.5, copies, state.facts)
+    kept = TrainingState(1, 1, 0.5, copies, state.facts)
     other = StepRunner(model, step_loss, build_optimizer(model, config))
     for number in range(3):
         other(inputs(number), 0.1)
-    other.has_weights = False
+    other.has_weights = other.has_regularization = False
     kept.restore(other)
-    again = TrainingState.of(other, 0, 1, 0.5)
+    again = TrainingState.of(other, 1, 1, 0.5)
     assert again.facts == state.facts
     assert again.tensors.keys() == copies.keys()
     assert all(torch.equal(value, copies[name]) for name, value in again.tensors.items())
-    assert len(copies) == 6 + 3 + 6 * 3 + 1 + 1 + 3
+    assert len(copies) == 6 + 3 + 6 * 3 + 1 + 3 + 3
     assert torch.equal(copies["weights"], torch.ones(8))
+    assert torch.equal(copies["samples"], inputs(0).labels == 1)
+    assert copies["samples.epochs"].shape == (1, 2)
 
 
-def test_only_a_state_within_an_epoch_holds_its_weights() -> None:
+def test_only_a_state_within_an_epoch_holds_its_weights_and_masks() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(8, 3))
 
     def step_loss(step: Step) -> StepTerms:
         loss = label_cross_entropy(step.logits, step.labels)
-        return StepTerms(loss.mean(), loss.detach(), loss.detach())
+        return StepTerms(loss.mean(), loss.detach(), loss.detach(), step.labels == 1)
 
     runner = StepRunner(model, step_loss, torch.optim.SGD(model.parameters(), lr=0.1))
     for number in range(3):
         runner(inputs(number), 0.1)
     within, after = TrainingState.of(runner, 0, 3, 0.5), TrainingState.of(runner, 1, 0, 0.5)
     assert torch.equal(within.tensors["weights"], torch.cat(runner.weights))
-    assert "weights" not in after.tensors
+    assert torch.equal(within.tensors["samples"], torch.cat([inputs(number).labels == 1 for number in range(3)]))
+    assert {"weights", "samples"}.isdisjoint(after.tensors)
     within.restore(runner)
     runner(inputs(3), 0.1)
     assert [len(one) for one in runner.weights] == [24, 8]
     assert torch.equal(torch.cat(runner.weights)[:24], within.tensors["weights"])
+    assert [one.tolist() for one in runner.samples.steps] == [
+        within.tensors["samples"].tolist(),
+        (inputs(3).labels == 1).tolist(),
+    ]
     after.restore(runner)
-    assert runner.weights == []
+    assert runner.weights == runner.samples.steps == []
 
 
 # --- when checkpoints are saved --------------------------------------------------------------------
@@ -405,7 +425,7 @@ def test_a_finished_trial_yields_nothing_more_and_can_be_saved(store: TeacherSto
     assert second.rows == first.rows
     first.save(tmp_path / "first")
     second.save(tmp_path / "second")
-    for name in ("student.safetensors", "validation_logits.safetensors"):
+    for name in ("student.safetensors", "validation_logits.safetensors", "regularization_samples.safetensors"):
         assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
 
 
@@ -564,6 +584,12 @@ WRONG: dict[str, tuple[dict[str, Tensor | None], dict[str, Any]]] = {
     "of another kind": ({"weights": torch.zeros(256, dtype=torch.float64)}, {"has_weights": True}),
     "of another shape": ({"weights": torch.zeros(256, 1)}, {"has_weights": True}),
     "as many as no number": ({"weights": torch.zeros(256), "sums": torch.full((5,), math.nan)}, {"has_weights": True}),
+    "masks that it does not have": ({"samples": torch.zeros(256, dtype=torch.bool)}, {}),
+    "no masks": ({}, {"has_regularization": True}),
+    "a mask of too few": ({"samples": torch.zeros(255, dtype=torch.bool)}, {"has_regularization": True}),
+    "a mask of another kind": ({"samples": torch.zeros(256)}, {"has_regularization": True}),
+    "masks of epochs that it has not had": ({"samples.epochs": torch.zeros(1, 51, dtype=torch.uint8)}, {}),
+    "masks of no epoch": ({"samples.epochs": torch.zeros(0, 51, dtype=torch.uint8)}, {}),
     "numpy's facts": ({}, {"numpy": 3}),
     "Python's facts": ({}, {"python": "x"}),
     "no number": ({}, {"numpy": [math.nan, 0, 0.0]}),
@@ -581,6 +607,35 @@ def test_one_that_does_not_fit_is_passed_over(
     with TrialTraining(job, store, attempts=Attempts(place(folder)), attempt=2) as training:
         assert training.resumed is None
     assert "checkpoint passed over: attempt-1/epoch-0-step-2: " in capsys.readouterr().err
+
+
+def test_masks_of_other_epochs_or_examples_do_not_fit(store: TeacherStore, tmp_path: Path) -> None:
+    folder = place(tmp_path / "trial")
+    training = run(small(), store, folder, 1, STEPS + 1)
+    found, _ = Attempts(folder).newest("trial", training.fingerprint)
+    assert found is not None
+    tensors = load_file(tmp_path / "trial" / "attempt-1" / "epoch-1-step-1" / TENSORS)
+    there = tensors["samples.epochs"]
+    assert there.shape == (1, 51)  # 402 examples
+
+    def reads(change: dict[str, Tensor], **facts: Any) -> TrainingState:
+        one = replace(found.checkpoint, tensors=tensor_bytes({**tensors, **change}))
+        return TrainingState.read(replace(one, training={**one.training, **facts}), training.student, 402)
+
+    last, beyond = there.clone(), there.clone()
+    last[0, 50] |= 0b01000000  # example 402
+    beyond[0, 50] |= 0b00100000
+    assert torch.equal(reads({"samples.epochs": last}).tensors["samples.epochs"], last)
+    wrong = [beyond, there.expand(2, -1), there[:, :50], torch.cat([there, there[:, :1]], 1), there.int(), there[0]]
+    for one in wrong:
+        with pytest.raises((ValueError, TypeError)):
+            reads({"samples.epochs": one})
+    del tensors["samples.epochs"]
+    with pytest.raises(ValueError, match="not those of the epochs so far"):
+        reads({})
+    tensors["samples.epochs"] = there
+    with pytest.raises(ValueError, match="it has samples that no epoch has"):
+        reads({}, has_regularization=False)
 
 
 @pytest.mark.parametrize(
@@ -707,4 +762,5 @@ def test_killed_again_and_again_it_ends_with_the_same_bits(
     assert [one[0] for one in resumed[1:]] == [1, 2, 3]
     assert sorted(one[1:] for one in resumed) == [one[1:] for one in resumed]
     rows = json.loads((folder / "rows.json").read_text())
-    assert_same((untimed(rows), load_tensors(folder / "student.safetensors")), wanted)
+    samples = load_tensors(folder / "regularization_samples.safetensors")
+    assert_same((untimed(rows), load_tensors(folder / "student.safetensors") | masks(samples["masks"])), wanted)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from wsl_sweep.distill import Objective, Step, StepTerms, label_cross_entropy
-from wsl_sweep.training.step import WARM_UP_STEPS, Record, StepInputs, StepRunner, _restore
+from wsl_sweep.training.step import WARM_UP_STEPS, Kept, Record, StepInputs, StepRunner, _alike, _restore
 
 OPTIMIZERS: dict[str, Callable[[nn.Module], torch.optim.Optimizer]] = {
     "sgd": lambda model: torch.optim.SGD(model.parameters(), lr=0.1),
@@ -92,6 +93,7 @@ class Course:
         self.losses: list[float] = []
         self.sums: list[list[float]] = []
         self.weights: list[Tensor] = []
+        self.masks: list[Tensor] = []
         self.optimizer = OPTIMIZERS[optimizer](self.model)
         loss = step_loss or Objective(WSL).step
         self.runner = StepRunner(self.model, loss, self.optimizer, graphs=graphs, record=record, **options)
@@ -107,6 +109,7 @@ class Course:
                 self.losses.append(float(self.runner.sums[0]) - before)
             self.sums.append(self.runner.sums.tolist())
             self.weights += self.runner.weights
+            self.masks += self.runner.samples.steps
         return self
 
     def state(self) -> list[Tensor]:
@@ -118,6 +121,7 @@ def same(one: Course, other: Course) -> bool:
     """Bit for bit."""
     alike = [torch.equal(a, b) for a, b in zip(one.state(), other.state(), strict=True)]
     alike += [torch.equal(a, b) for a, b in zip(one.weights, other.weights, strict=True)]
+    alike += [torch.equal(a, b) for a, b in zip(one.masks, other.masks, strict=True)]
     return all(alike) and one.losses == other.losses and one.sums == other.sums
 
 
@@ -162,6 +166,12 @@ def test_what_cannot_be_recorded_is_run_as_if_nothing_had_been_tried(optimizer: 
     assert said == [f"steps are not replayed as a graph: {why}"]
 
 
+def whole(kept: Kept) -> tuple[Tensor, Tensor]:
+    assert kept.weights is not None
+    assert kept.samples is not None
+    return kept.weights, kept.samples
+
+
 class Static(Recorder):
     """As a CUDA graph has it: what a step returned while it was recorded is where every replay writes."""
 
@@ -170,21 +180,20 @@ class Static(Recorder):
         before = runner._state()
         run()
         _restore(runner._memory(), before)  # nothing runs while a graph is captured
-        self.place = runner._recorded_weights
+        self.place = runner._recorded
         return super().__call__(run)
 
     def replay(self) -> None:
         super().replay()
         runner = self.course.runner
-        assert self.place is not None
-        assert runner._recorded_weights is not None
-        self.place.copy_(runner._recorded_weights)
-        runner._recorded_weights = self.place
+        for place, value in zip(whole(self.place), whole(runner._recorded), strict=True):
+            place.copy_(value)
+        runner._recorded = self.place
 
     course: Course
 
 
-def test_each_replays_weights_are_kept_though_they_lie_in_one_place() -> None:
+def test_each_replays_weights_and_masks_are_kept_though_they_lie_in_one_place() -> None:
     record = Static()
     course = Course(record)
     record.course = course
@@ -193,6 +202,8 @@ def test_each_replays_weights_are_kept_though_they_lie_in_one_place() -> None:
     assert same(Course(None).run(), course)
     assert [len(one) for one in course.weights] == [8, 8, 8, 8, 8, 5] * 2
     assert len({one[0].item() for one in course.weights}) == 12
+    assert [(len(one), one.dtype) for one in course.masks] == [(len(one), torch.bool) for one in course.weights]
+    assert len({tuple(one.tolist()) for one in course.masks}) > 6
 
 
 def test_the_weights_of_a_step_are_those_of_its_loss() -> None:
@@ -212,7 +223,10 @@ def test_the_weights_of_a_step_are_those_of_its_loss() -> None:
     assert not any(one.requires_grad for one in course.weights)
 
 
-@pytest.mark.parametrize("what", ["a weight", "a statistic", "a sum", "a soft label weight", "a weight becomes nan"])
+@pytest.mark.parametrize(
+    "what",
+    ["a weight", "a statistic", "a sum", "a soft label weight", "a regularization sample", "a weight becomes nan"],
+)
 def test_a_record_that_does_something_else_is_not_taken(what: str) -> None:
     def spoil() -> None:
         if what == "a weight":
@@ -222,8 +236,9 @@ def test_a_record_that_does_something_else_is_not_taken(what: str) -> None:
         elif what == "a statistic":
             next(course.model.buffers())[0] += 0.01
         elif what == "a soft label weight":
-            assert course.runner._recorded_weights is not None
-            course.runner._recorded_weights[0] += 0.01
+            whole(course.runner._recorded)[0][0] += 0.01
+        elif what == "a regularization sample":
+            whole(course.runner._recorded)[1][:1].logical_not_()
         else:
             course.runner.sums[1] += 1
 
@@ -233,6 +248,33 @@ def test_a_record_that_does_something_else_is_not_taken(what: str) -> None:
     assert course.runner.why_no_graph == "RuntimeError: a replayed step differs from the step"
     assert (record.recorded, record.replayed) == (1, 1)
     assert same(Course(None).run(), course)
+
+
+@pytest.mark.parametrize("lacking", ["weights", "samples"])
+def test_a_record_that_lacks_what_the_step_has_is_not_taken(lacking: str) -> None:
+    class Forgetful(Recorder):
+        def replay(self) -> None:
+            super().replay()
+            course.runner._recorded = replace(course.runner._recorded, **{lacking: None})
+
+    course = Course(Forgetful())
+    course.run()
+    assert course.runner.why_no_graph == "RuntimeError: a replayed step differs from the step"
+    assert same(Course(None).run(), course)
+
+
+def test_a_mask_is_the_same_but_for_one_example_of_a_thousand() -> None:
+    mask = torch.arange(2000) % 3 == 0
+    other = mask.clone()
+    other[[5, 1500]] ^= True
+    assert _alike(mask, other)
+    other[7] ^= True
+    assert not _alike(mask, other)
+    assert not _alike(mask[:8], torch.zeros(8, dtype=torch.bool))
+    assert _alike(mask[:0], mask[:0])
+    assert not _alike(None, mask)
+    assert not _alike(mask, None)
+    assert _alike(None, None)
 
 
 def test_a_replay_that_does_nothing_is_not_taken() -> None:
@@ -325,13 +367,13 @@ def test_an_epoch_begins_with_sums_of_nothing() -> None:
     course.runner.begin_epoch()
     assert course.runner.sums.tolist() == [0.0] * 5
     assert course.runner.sums is held  # a record writes into this memory
-    assert course.runner.weights == []
+    assert course.runner.weights == course.runner.samples.steps == []
 
 
-def test_a_loss_without_weights_keeps_none() -> None:
+def test_a_loss_without_weights_and_masks_keeps_none() -> None:
     course = Course(Recorder(), step_loss=Objective({"method": "none"}).step).run()
     assert course.runner.why_no_graph is None
-    assert course.weights == []
+    assert course.weights == course.masks == []
 
 
 def test_inputs_are_copied_with_their_places() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from wsl_sweep.analysis.leftovers import kept_logits
 from wsl_sweep.errors import StorageError
 from wsl_sweep.spec.distributions import Distribution
 from wsl_sweep.spec.sections import CompareSection
@@ -17,6 +18,7 @@ from wsl_sweep.storage import Place
 from wsl_sweep.sweep.ledger import SweepState, TrialState
 from wsl_sweep.sweep.table import Standing, standings, unrun_text
 from wsl_sweep.tracking.runs import TAG_LENGTH, trial_params
+from wsl_sweep.training.files import examples_digest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -185,15 +187,12 @@ def kept_outcomes(folder: Place) -> Callable[[str], Outcomes | None]:
 
     @functools.cache
     def outcomes(trial_id: str) -> Outcomes | None:
-        from safetensors import SafetensorError
-        from safetensors.numpy import load
-
         try:
-            kept = load((folder / "trials" / trial_id / "test_logits.safetensors").read_bytes())
-            right = kept["logits"].argmax(axis=1) == kept["labels"]
-        except (OSError, StorageError, SafetensorError, KeyError, ValueError):
+            kept = kept_logits(folder, trial_id, "test")
+        except StorageError:
             return None
-        which = hashlib.sha256(kept["ids"].tobytes() + kept["labels"].tobytes())
-        return Outcomes(right, which.hexdigest()[:16])
+        if kept is None:
+            return None
+        return Outcomes(kept.logits.argmax(axis=1) == kept.labels, examples_digest(kept.ids, kept.labels)[:16])
 
     return outcomes

@@ -21,6 +21,7 @@ from wsl_sweep.errors import StorageError
 from wsl_sweep.spec.spec import Spec
 from wsl_sweep.spec.wording import short
 from wsl_sweep.storage import Place
+from wsl_sweep.training.files import REGULARIZATION_SAMPLES, STUDENT
 
 WAIT_SECONDS = 30.0
 """What the end of a sweep waits for MLflow at most."""
@@ -230,7 +231,10 @@ def describe(summary: Mapping[str, Any], compared: Compared | None) -> str:
 
 
 def _tidy(spec: Spec, folder: Place, summary: Mapping[str, Any], best: Mapping[str, Any] | None, state: Any) -> None:
-    """``keep: best`` leaves the students of the final table and of the best trial, and no checkpoints."""
+    """``keep: best`` leaves the students of the final table and of the best trial, and no checkpoints.
+
+    And of the same trials who were their regularization samples.
+    """
     if spec.keep == "all":
         return
     keep = {trial_id for row in state.rows for trial_id in row["trial_ids"]}
@@ -238,5 +242,6 @@ def _tidy(spec: Spec, folder: Place, summary: Mapping[str, Any], best: Mapping[s
     keep |= {best["trial_id"]} if best else set()
     for trial in summary["trials"]:
         if trial["trial_id"] not in keep:
-            (folder / "trials" / trial["trial_id"] / "student.safetensors").delete()
+            for name in (STUDENT, REGULARIZATION_SAMPLES):
+                (folder / "trials" / trial["trial_id"] / name).delete()
     clean_trials(folder, [one for one in state.trials.values() if one.status != "finished"])

@@ -17,8 +17,8 @@ from wsl_sweep.app.results import best_student
 from wsl_sweep.errors import DamagedStudentError, WslSweepError
 from wsl_sweep.spec.spec import Spec
 from wsl_sweep.storage import Place
-from wsl_sweep.sweep.elsewhere import STUDENT
 from wsl_sweep.sweep.ledger import SweepState, TrialState
+from wsl_sweep.training.files import STUDENT, VALIDATION_LOGITS
 from wsl_sweep.user_code import search_in
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ def student_of(sweep: SweepOnDisk, one: TrialState, data: TaskData) -> tuple[nn.
     where = sweep.folder / "trials" / one.trial.trial_id
     student = load_student(Job(dict(one.trial.config)), where, data.num_classes, data.in_channels)
     try:
-        kept = load_tensors(where / "validation_logits.safetensors")
+        kept = load_tensors(where / VALIDATION_LOGITS)
         then, ids = kept["logits"], kept["ids"]
     except (WslSweepError, KeyError):
         return student, False

@@ -15,9 +15,10 @@ from wsl_sweep.app.results import finish
 from wsl_sweep.errors import SweepError, WslSweepError
 from wsl_sweep.spec.spec import Spec
 from wsl_sweep.storage import Place
-from wsl_sweep.sweep.elsewhere import STUDENT, newest_attempt, outcome_in
+from wsl_sweep.sweep.elsewhere import newest_attempt, outcome_in
 from wsl_sweep.sweep.lease import Lease
 from wsl_sweep.sweep.ledger import Ledger, TrialState, fold
+from wsl_sweep.training.files import STUDENT
 from wsl_sweep.user_code import search_in
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from wsl_sweep.storage import Place
+from wsl_sweep.training.files import STUDENT
 
-STUDENT = "student.safetensors"
 OUTCOME = "outcome.json"
 
 

@@ -18,8 +18,9 @@ from typing import Any
 from wsl_sweep.errors import DamagedStudentError, ProcessLostError, StorageError, WslSweepError
 from wsl_sweep.spec.plan import Trial
 from wsl_sweep.storage import Place, place
-from wsl_sweep.sweep.elsewhere import OUTCOME, STUDENT, newest_attempt
+from wsl_sweep.sweep.elsewhere import OUTCOME, newest_attempt
 from wsl_sweep.sweep.helpers import find_users_code, group_of
+from wsl_sweep.training.files import REGULARIZATION_SAMPLES, STUDENT, TEACHER_LOGITS, VALIDATION_LOGITS
 from wsl_sweep.training.lost import GONE
 
 Report = Callable[[dict[str, Any]], None]
@@ -28,8 +29,6 @@ Facts = dict[str, Callable[[], Any]]
 
 Look = Callable[[], str | None]
 """Why the task should end, or None."""
-
-VALIDATION_LOGITS = "validation_logits.safetensors"
 
 OUT_OF_MEMORY = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
 """What other parts of CUDA than torch's allocator say where a card is too small."""
@@ -175,7 +174,7 @@ def _train(task: Mapping[str, Any], report: Report, facts: Facts, look: Look) ->
         facts["fingerprint"] = lambda: training.fingerprint
         facts["device"] = lambda: training.device
         facts["examples"] = lambda: training.examples
-        outcome = _taken_over(task, trial, folder, training.fingerprint)
+        outcome = _taken_over(task, trial, folder, training)
         if outcome is None:
             unsent = _train_on(task, training, report, facts, rows_file)
             outcome = _publish(task, trial, folder, training, unsent)
@@ -219,6 +218,7 @@ def _publish(
     if newest_attempt(folder) > task["attempt"]:
         raise WslSweepError(f"attempt {task['attempt']} was given up, and another one has begun")
     training.save(folder)
+    training.save_teacher_logits(place(task["storage"]) / TEACHER_LOGITS)
     rows = training.rows
     (folder / f"attempt-{task['attempt']}" / "rows.json").write_json(rows)
     return {
@@ -233,15 +233,13 @@ def _metrics_of(row: Mapping[str, float]) -> dict[str, float]:
     return {name: value for name, value in row.items() if name not in ("epoch", "timestamp")}
 
 
-def _taken_over(
-    task: Mapping[str, Any], trial: Trial, folder: Place, fingerprint: Mapping[str, Any]
-) -> dict[str, Any] | None:
+def _taken_over(task: Mapping[str, Any], trial: Trial, folder: Place, training: Any) -> dict[str, Any] | None:
     """The outcome of the same trial in another sweep, its files brought here; None where there is none."""
     from wsl_sweep.training.attempts import Attempts
 
     for one in task["elsewhere"]:
         outcome, other = one["outcome"], place(one["folder"])
-        if outcome.get("fingerprint") != fingerprint or (not one["student"] and trial.stage != "search"):
+        if outcome.get("fingerprint") != training.fingerprint or (not one["student"] and trial.stage != "search"):
             continue
         rows = Attempts(other).rows(one["attempt"])
         if len(rows) != trial.epochs or _metrics_of(rows[-1]) != outcome["metrics"]:
@@ -251,6 +249,11 @@ def _taken_over(
                 (folder / name).write((other / name).read_bytes())
         except FileNotFoundError:
             continue  # tidied away at this moment
+        if one["student"]:
+            _bring(other, folder, REGULARIZATION_SAMPLES)
+        own, of_teacher = folder.parent.parent / TEACHER_LOGITS, training.teacher_logits_name()
+        if of_teacher is not None and not (own / of_teacher).exists():
+            _bring(other.parent.parent / TEACHER_LOGITS, own, of_teacher)
         (folder / f"attempt-{task['attempt']}" / "rows.json").write_json(rows)
         print(f"taken over from the sweep {one['sweep']}", flush=True)
         return {
@@ -261,6 +264,12 @@ def _taken_over(
             "report": _told(task, rows[-1], list(rows)),
         }
     return None
+
+
+def _bring(there: Place, here: Place, name: str) -> None:
+    """Brings a file of another sweep here, if it is there: older sweeps have none."""
+    with contextlib.suppress(FileNotFoundError):
+        (here / name).write((there / name).read_bytes())
 
 
 def _check_of(look: Look) -> Callable[[], None]:

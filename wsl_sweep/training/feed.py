@@ -57,6 +57,11 @@ def examples_of(examples: int, batch_size: int, steps: int) -> int:
     return min(examples, steps * batch_size)
 
 
+def epoch_order(examples: int, seed: int, epoch: int) -> Tensor:
+    """(N,) the order in which ``epoch``, counted from 0, shows the training examples."""
+    return torch.randperm(examples, generator=stream(seed, "order", epoch))
+
+
 def epoch_inputs(
     data: TaskData,
     teacher: TeacherLogits | None,
@@ -78,7 +83,7 @@ def epoch_inputs(
     else is of the whole batch.
     """
     device, train = data.train.labels.device, data.train
-    order = torch.randperm(len(train), generator=stream(seed, "order", epoch))
+    order = epoch_order(len(train), seed, epoch)
     views = train.draw_views(stream(seed, "views", epoch))
     batches = torch.split(order, batch_size)[first_step : steps_an_epoch(len(train), batch_size)]
     if not batches:

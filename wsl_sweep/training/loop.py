@@ -17,10 +17,11 @@ from wsl_sweep.data.streams import stream_seed
 from wsl_sweep.errors import DivergedError
 from wsl_sweep.training.attempts import Row
 from wsl_sweep.training.device import seed_everything
-from wsl_sweep.training.feed import TeacherLogits, epoch_inputs, steps_an_epoch
+from wsl_sweep.training.feed import TeacherLogits, epoch_inputs, epoch_order, steps_an_epoch
 from wsl_sweep.training.group import ALONE, Group
 from wsl_sweep.training.keeper import Keeper
 from wsl_sweep.training.metrics import part_metrics, teacher_metrics, weight_metrics
+from wsl_sweep.training.samples import RegularizationSamples
 from wsl_sweep.training.state import TrainingState
 from wsl_sweep.training.step import GRAPH_STEPS, StepLoss, StepRunner
 
@@ -123,6 +124,7 @@ def train_epochs(
     start: TrainingState | None = None,
     keeper: Keeper | None = None,
     group: Group = ALONE,
+    samples: RegularizationSamples | None = None,
 ) -> Iterator[Row]:
     """Trains ``model`` in place and yields one row of metrics an epoch.
 
@@ -149,6 +151,7 @@ def train_epochs(
         keeper: may take the training's state before each step and after each epoch, and counts both.
         group: the processes that train it together, all of them called alike but for ``check`` and ``keeper``; what
             layers draw is then a stream of (seed, process, epoch, step).
+        samples: gets the masks of regularization samples by epoch, where ``step_loss`` tells them.
 
     Raises:
         DivergedError: a loss is NaN or infinite, with the epoch.
@@ -167,6 +170,7 @@ def train_epochs(
         batch_size=batch_size,
         say=say,
         group=group,
+        samples=samples,
     )
     keeper = keeper if keeper is not None else Keeper()
     drifting = teacher.drifting() if teacher is not None else {}
@@ -212,8 +216,11 @@ def train_epochs(
         for name in ("train/loss", "validation/loss"):
             if group.leads and not math.isfinite(row[name]):
                 raise DivergedError(f"{name} became {row[name]} in epoch {epoch + 1}; lower {section}optimizer.lr")
+        runner.samples.end_epoch(epoch_order(len(data.train), seed, epoch))
         keeper.after_epoch(row, functools.partial(take, epoch + 1, 0))
         yield row
+    if first_epoch == epochs and teacher is not None:
+        teacher.validation_logits()  # which no epoch has asked for, and one process alone could not
 
 
 def _seed_layers(group: Group, purpose: str, seed: int, epoch: int, step: int, batch_size: int, examples: int) -> None:

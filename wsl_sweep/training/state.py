@@ -14,10 +14,13 @@ from safetensors.torch import load
 from torch import Tensor, nn
 
 from wsl_sweep.training.attempts import Checkpoint
+from wsl_sweep.training.files import check_packed
+from wsl_sweep.training.samples import RegularizationSamples
 from wsl_sweep.training.step import SUMS, StepRunner
 from wsl_sweep.training.weights import entry_problems, shortened
 
 _RANDOM = {"random.torch", "random.cuda", "random.numpy", "random.python"}
+_OF_EXAMPLES = {"weights", "samples", "samples.epochs"}
 
 _NOTHING: Mapping[str, Tensor] = MappingProxyType({})
 
@@ -31,8 +34,9 @@ class TrainingState:
         step: steps done of the epoch after them.
         seconds: taken so far.
         tensors: ``model.<name>``, ``teacher.<name>``, ``optimizer.<parameter>.<name>``, ``sums``, ``random.<whose>``,
-            and, within an epoch with weights, ``weights`` of its examples so far; those of ``of`` are the training's
-            own memory, which the next step changes.
+            ``samples.epochs`` (epoch, ceil(N / 8)), the packed masks of regularization samples, and, within an epoch,
+            ``weights`` and ``samples`` of its examples so far, where there are such; those of ``of`` are the
+            training's own memory, which the next step changes.
         facts: what is no tensor: plain data.
     """
 
@@ -55,27 +59,34 @@ class TrainingState:
         tensors["sums"] = runner.sums
         if step and runner.weights:
             tensors["weights"] = torch.cat(runner.weights)
+        if step and runner.samples.steps:
+            tensors["samples"] = torch.cat(runner.samples.steps)
+        if runner.samples.epochs:
+            tensors["samples.epochs"] = torch.stack(runner.samples.epochs)
         random_tensors, facts = _random_states(runner.device)
         facts |= {"has_weights": runner.has_weights, "has_regularization": runner.has_regularization}
         return cls(epoch, step, seconds, tensors | random_tensors, facts)
 
     @classmethod
-    def read(cls, checkpoint: Checkpoint, model: nn.Module, teacher: Mapping[str, Tensor] = _NOTHING) -> TrainingState:
-        """The state that a checkpoint of a training of ``model`` holds, all of it checked.
+    def read(
+        cls, checkpoint: Checkpoint, model: nn.Module, examples: int, teacher: Mapping[str, Tensor] = _NOTHING
+    ) -> TrainingState:
+        """The state that a checkpoint of a training of ``model`` on so many ``examples`` holds, all of it checked.
 
         Raises ValueError, TypeError, KeyError, RuntimeError or SafetensorError: it does not fit.
         """
         tensors = load(checkpoint.tensors)
         own = _named(model, teacher)
         own["sums"] = torch.zeros(SUMS, dtype=torch.float64)
-        rest = {name for name in tensors if name in _RANDOM or name == "weights" or name.startswith("optimizer.")}
+        of_optimizer = {name for name in tensors if name.startswith("optimizer.")}
+        rest = _RANDOM | _OF_EXAMPLES | of_optimizer
         shapes = {name: tuple(value.shape) for name, value in tensors.items() if name not in rest}
         problems = entry_problems(shapes, own, "the training")
         problems += [f"{name} is {tensors[name].dtype}" for name in shapes if tensors[name].dtype != own[name].dtype]
         if problems:
             raise ValueError(shortened(problems))
         parameters = list(model.parameters())
-        for name in rest - _RANDOM - {"weights"}:
+        for name in of_optimizer:
             _, number, _ = name.split(".")
             if tensors[name].shape not in ((), parameters[int(number)].shape):
                 raise ValueError(f"{name} is not of its parameter's shape")
@@ -84,7 +95,9 @@ class TrainingState:
             raise ValueError("what it says of Python's random state is not that")
         if not all(type(facts[name]) is bool for name in ("has_weights", "has_regularization")):
             raise ValueError("what it says of the terms is not that")
-        _check_weights(tensors, there=facts["has_weights"] and checkpoint.step > 0)
+        _check_so_far(tensors, "weights", torch.float32, there=facts["has_weights"] and checkpoint.step > 0)
+        _check_so_far(tensors, "samples", torch.bool, there=facts["has_regularization"] and checkpoint.step > 0)
+        _check_masks(tensors, checkpoint.epoch if facts["has_regularization"] else 0, examples)
         torch.Generator().set_state(tensors["random.torch"])
         np.random.RandomState().set_state(_numpys(tensors, facts))
         random.Random().setstate(_pythons(tensors, facts))
@@ -95,6 +108,11 @@ class TrainingState:
         """Puts the weights and buffers into a model, where they lie."""
         for name, value in _memory(model).items():
             value.copy_(self.tensors[f"model.{name}"])
+
+    def restore_samples(self, samples: RegularizationSamples, device: torch.device | str) -> None:
+        """Puts the masks of regularization samples where a training on ``device`` keeps them."""
+        samples.steps = [self.tensors["samples"].to(device)] if "samples" in self.tensors else []
+        samples.epochs = list(self.tensors.get("samples.epochs", ()))
 
     @torch.no_grad()
     def restore(self, runner: StepRunner, teacher: Mapping[str, Tensor] = _NOTHING) -> None:
@@ -110,6 +128,7 @@ class TrainingState:
                 runner.optimizer.state[parameter][name] = _laid_out_as(parameter, value)
         runner.sums.copy_(self.tensors["sums"])
         runner.weights = [self.tensors["weights"].to(runner.device)] if "weights" in self.tensors else []
+        self.restore_samples(runner.samples, runner.device)
         runner.has_weights = self.facts["has_weights"]
         runner.has_regularization = self.facts["has_regularization"]
         torch.set_rng_state(self.tensors["random.torch"])
@@ -130,13 +149,22 @@ def _named(model: nn.Module, teacher: Mapping[str, Tensor]) -> dict[str, Tensor]
     return own | {f"teacher.{name}": value for name, value in teacher.items()}
 
 
-def _check_weights(tensors: Mapping[str, Tensor], *, there: bool) -> None:
-    """Raises ValueError where a checkpoint's weights are not those of the epoch's examples so far."""
-    weights, examples = tensors.get("weights"), float(tensors["sums"][-1]) if there else 0.0
-    if (weights is not None) != there:
-        raise ValueError("it lacks the epoch's weights" if there else "it has weights that no epoch has")
-    if weights is not None and (weights.dtype != torch.float32 or weights.ndim != 1 or len(weights) != examples):
-        raise ValueError("its weights are not those of the epoch's examples so far")
+def _check_so_far(tensors: Mapping[str, Tensor], name: str, dtype: torch.dtype, *, there: bool) -> None:
+    """Raises ValueError where a checkpoint's weights or samples are not those of the epoch's examples so far."""
+    found, examples = tensors.get(name), float(tensors["sums"][-1]) if there else 0.0
+    if (found is not None) != there:
+        raise ValueError(f"it lacks the epoch's {name}" if there else f"it has {name} that no epoch has")
+    if found is not None and (found.dtype != dtype or found.ndim != 1 or len(found) != examples):
+        raise ValueError(f"its {name} are not those of the epoch's examples so far")
+
+
+def _check_masks(tensors: Mapping[str, Tensor], epochs: int, examples: int) -> None:
+    """Raises ValueError where a checkpoint's packed masks are not those of so many epochs."""
+    masks = tensors.get("samples.epochs")
+    if (0 if masks is None else len(masks)) != epochs:
+        raise ValueError("its masks of regularization samples are not those of the epochs so far")
+    if masks is not None:
+        check_packed(masks.numpy(), examples)
 
 
 def _laid_out_as(parameter: Tensor, value: Tensor) -> Tensor:

@@ -30,6 +30,13 @@ from wsl_sweep.training.bank import BankSettings
 from wsl_sweep.training.beginning import RANDOM, TEACHER, begin, check_teacher
 from wsl_sweep.training.device import as_computed, pick_device, prepare_process
 from wsl_sweep.training.feed import examples_of, steps_an_epoch
+from wsl_sweep.training.files import (
+    REGULARIZATION_SAMPLES,
+    STUDENT,
+    TEST_LOGITS,
+    VALIDATION_LOGITS,
+    teacher_logits_name,
+)
 from wsl_sweep.training.fingerprint import fingerprint, library_versions, own_code, source_of
 from wsl_sweep.training.group import ALONE, Group
 from wsl_sweep.training.helping import local_group
@@ -37,6 +44,7 @@ from wsl_sweep.training.keeper import CheckpointKeeper, Keeper, checkpoint_of
 from wsl_sweep.training.loop import predict, train_epochs
 from wsl_sweep.training.lost import resting_on
 from wsl_sweep.training.metrics import part_metrics
+from wsl_sweep.training.samples import RegularizationSamples
 from wsl_sweep.training.state import TrainingState
 from wsl_sweep.training.supply import TeacherSupply, supply_for
 from wsl_sweep.training.teacher_store import TeacherStore
@@ -141,7 +149,7 @@ def train_teacher(
         if group.leads:
             found = _newest(begun, teacher_id, made_with, data, config["schedule"], model)
         found = _handed(group, found, made_with)
-        start = TrainingState.read(found.checkpoint, model) if found is not None else None
+        start = TrainingState.read(found.checkpoint, model, len(data.train)) if found is not None else None
         if start is not None:
             start.restore_model(model)
         if start is not None and group.leads:
@@ -264,7 +272,8 @@ class TrialTraining:
     """One trial, epoch by epoch.
 
     Iterate over it for the rows of metrics; after the last row, and before it is handed out to anybody who may end
-    the process, ``save`` writes the student and its validation logits. ``close`` gives the logit bank back.
+    the process, ``save`` writes the student, its validation logits and who were regularization samples, and
+    ``save_teacher_logits`` what its teacher says. ``close`` gives the logit bank back.
 
     With ``attempts`` it goes on from the newest checkpoint that is its own, to the same bits as if it had never ended
     (on a CPU with one thread): iterating gives the rows of the epochs that are still to be trained, and a row is
@@ -324,8 +333,10 @@ class TrialTraining:
             self._found = self._go_on(attempts, trial_id) if attempts is not None else None
             self._found = _handed(group, self._found, self.fingerprint if group.size > 1 else {})
             self._start = self._state(self._found.checkpoint) if self._found is not None else None
+            self.samples = RegularizationSamples()
             if self._found is not None and self._start is not None:
                 self._start.restore_model(self.student)
+                self._start.restore_samples(self.samples, self.device)
                 self._found = replace(self._found, checkpoint=replace(self._found.checkpoint, tensors=b""))
             self._keeper = self._keeper_of(attempts, attempt, trial_id, checkpoints)
             group.ready()
@@ -388,6 +399,7 @@ class TrialTraining:
             start=self._start,
             keeper=self._keeper,
             group=self._group,
+            samples=self.samples,
         )
         return _busy(rows, self._group)
 
@@ -430,15 +442,36 @@ class TrialTraining:
         }
 
     def save(self, folder: Path | Place) -> None:
-        """Writes ``student.safetensors`` and ``validation_logits.safetensors`` (logits, labels, ids)."""
-        where = place(folder)
-        save_tensors(where / "student.safetensors", self.student.state_dict())
-        validation = self.data.validation
-        logits = predict(self.student, validation)
+        """Writes ``student.safetensors`` and ``validation_logits.safetensors`` (logits, labels, ids).
+
+        And, where its loss tells them, ``regularization_samples.safetensors``: ``masks`` (epochs, ceil(N / 8)) uint8,
+        a bit a training example, see ``files.packed``; its ``labels`` (N,), as it was trained on, and ``ids`` (N,).
+        """
+        where, train = place(folder), self.data.train
+        save_tensors(where / STUDENT, self.student.state_dict())
         save_tensors(
-            where / "validation_logits.safetensors",
-            {"logits": logits, "labels": validation.labels, "ids": validation.ids},
+            where / VALIDATION_LOGITS, _said(predict(self.student, self.data.validation), self.data.validation)
         )
+        if self.samples.epochs:
+            masks = torch.stack(self.samples.epochs)
+            save_tensors(where / REGULARIZATION_SAMPLES, {"masks": masks, "labels": train.labels, "ids": train.ids})
+
+    def teacher_logits_name(self) -> str | None:
+        """The name of the file of what its teacher says of the validation part; None where it asks no teacher."""
+        named, validation = self.job.teacher(), self.data.validation
+        if self.teacher is None or named is None:
+            return None
+        return teacher_logits_name(named[0], validation.ids.cpu().numpy(), validation.labels.cpu().numpy())
+
+    def save_teacher_logits(self, folder: Path | Place) -> None:
+        """Writes what its teacher says of the validation part (logits, labels, ids), unless ``folder`` has it already.
+
+        Each epoch has asked for it, so that the teacher need not run.
+        """
+        name = self.teacher_logits_name()
+        if name is None or self.teacher is None or (place(folder) / name).exists():
+            return
+        save_tensors(place(folder) / name, _said(self.teacher.validation_logits(), self.data.validation))
 
     def _go_on(self, attempts: Attempts, trial_id: str | None) -> Found | None:
         """The checkpoint from which this training goes on."""
@@ -446,7 +479,7 @@ class TrialTraining:
         return _newest(attempts, own, self.fingerprint, self.data, schedule, self.student, self._drifting())
 
     def _state(self, checkpoint: Checkpoint) -> TrainingState:
-        return TrainingState.read(checkpoint, self.student, self._drifting())
+        return TrainingState.read(checkpoint, self.student, len(self.data.train), self._drifting())
 
     def _drifting(self) -> Mapping[str, torch.Tensor]:
         return self.teacher.drifting() if self.teacher is not None else {}
@@ -546,7 +579,7 @@ def _newest(
     def fits(checkpoint: Checkpoint) -> None:
         if checkpoint.epoch > epochs or checkpoint.step > (steps if checkpoint.epoch < epochs else 0):
             raise ValueError("is beyond the end of the training")
-        TrainingState.read(checkpoint, model, drifting)
+        TrainingState.read(checkpoint, model, len(data.train), drifting)
 
     found, passed_over = attempts.newest(own, made_with, fits)
     for text in passed_over:
@@ -567,6 +600,11 @@ def _keeper(
     before = found.checkpoint if found is not None else None
     saved, rows = ((before.epoch, before.step), before.rows) if before is not None else ((0, 0), ())
     return CheckpointKeeper(attempts, attempt, settings, schedule["epochs"], checkpoint, saved, rows, needed=needed)
+
+
+def _said(logits: torch.Tensor, examples: Examples) -> dict[str, torch.Tensor]:
+    """Logits of a part as they are kept: with the examples' labels and ids."""
+    return {"logits": logits, "labels": examples.labels, "ids": examples.ids}
 
 
 def _on_stderr(text: str) -> None:
@@ -613,7 +651,7 @@ def load_student(job: Job, folder: Path | Place, num_classes: int, in_channels: 
         DamagedStudentError: it is gone, or not what was saved.
         StorageError: that cannot be told.
     """
-    name, path = job.config["student"]["model"], place(folder) / "student.safetensors"
+    name, path = job.config["student"]["model"], place(folder) / STUDENT
     student = build(name, num_classes, in_channels)
     try:
         path.read_bytes()  # says of an error what it is, which safetensors does not
@@ -644,5 +682,5 @@ def evaluate_on_test(job: Job, folder: Path | Place) -> dict[str, float]:
     data = _load(job.config["dataset"], job.part, device, job.workers)
     student = as_computed(load_student(job, folder, data.num_classes, data.in_channels).to(device))
     logits = predict(student, test)
-    save_tensors(place(folder) / "test_logits.safetensors", {"logits": logits, "labels": test.labels, "ids": test.ids})
+    save_tensors(place(folder) / TEST_LOGITS, _said(logits, test))
     return part_metrics(logits, test, "test")
