@@ -233,7 +233,7 @@ def test_a_continuous_temperature_says_nothing() -> None:
 
 def test_what_is_left_out_is_told() -> None:
     few = claimed([*line(-1.0), trial(9, 0.3, 0.5, 2.0)])
-    assert any("Left out: 1 trials" in note for note in few.notes)
+    assert any("fewer than others: 1." in note for note in few.notes)
     assert few.warnings == ()
     many = claimed([*line(-1.0), *(trial(10 + i, 0.3, 0.5, 1.0 + i / 70) for i in range(30))])
     assert "30 of 35 trials are left out" in many.warnings[0]

@@ -106,14 +106,14 @@ def claim_section(trials: Sequence[Sampled], looks: Looks, means: Mapping[str, f
     if any(_apart(one) for one in claims.values()):
         notes.append("Where r and ρ lie far apart, a few trials far from the others make r: look at ρ and the picture.")
     left = len(trials) - sum(len(enough[t]) for t in told)
-    warnings = ()
+    warnings: tuple[str, ...] = ()
     if 2 * left > len(trials):
         warnings = (
             f"{left:,} of {len(trials):,} trials are left out: few others share their τ, and trials of different ones "
             "are not held together.",
         )
     elif left:
-        notes.append(f"Left out: {left} trials at temperatures that have fewer than {FEWEST}, or fewer than others.")
+        notes.append(f"Trials left out, at temperatures that have fewer than {FEWEST}, or fewer than others: {left}.")
     return Section(
         key="regularization-claim",
         title="Do more regularization samples go with lower accuracy?",
