@@ -546,7 +546,7 @@ def report(
     """
     from wsl_sweep.app import report_sweep
 
-    print(report_sweep(name, storage=storage, to=to))
+    print(report_sweep(name, storage=storage, to=to, say=lambda text: print(text, file=sys.stderr)))
 
 
 @app.command()

@@ -18,7 +18,7 @@ import pytest
 import torch
 from torchvision.datasets import CIFAR10, CIFAR100
 
-from wsl_sweep.data import available, cifar, class_names, load, prepare
+from wsl_sweep.data import available, cifar, class_names, load, prepare, superclasses
 from wsl_sweep.data.cifar import cifar_root, load_cifar
 from wsl_sweep.data.dataset import load_test
 from wsl_sweep.errors import WslSweepError
@@ -91,7 +91,10 @@ def make(name: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> Published:
         (made.folder / file).write_bytes(pickle.dumps(entry, protocol=2))
     meta = dict(kind.meta)
     names = [f"class {label}" for label in range(classes)]
-    (made.folder / meta["filename"]).write_bytes(pickle.dumps({meta["key"]: names}, protocol=2))
+    above = (
+        {} if name == "cifar10" else {"coarse_label_names": [f"superclass {label}" for label in range(classes // 5)]}
+    )
+    (made.folder / meta["filename"]).write_bytes(pickle.dumps({meta["key"]: names, **above}, protocol=2))
     monkeypatch.setattr(kind, "meta", {**meta, "md5": md5(made.folder / meta["filename"])})
     monkeypatch.setattr(kind, "train_list", [[file, md5(made.folder / file)] for file in files[:-1]])
     monkeypatch.setattr(kind, "test_list", [[files[-1], md5(made.folder / files[-1])]])
@@ -174,6 +177,62 @@ def test_classes_have_the_names_that_the_archive_gives_them(published: Published
     (published.folder / published.batches[-1]).unlink()
     with pytest.raises(WslSweepError, match=f"{published.name} in .*: Dataset not found or corrupted"):
         class_names(section)
+
+
+def with_superclasses(made: Published, pairs: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Training examples of these classes and superclasses, in place of the others; returns its section."""
+    (file,) = made.batches[:-1]
+    fine, coarse = zip(*pairs, strict=True)
+    batch = pickle.dumps({"data": [], "fine_labels": [*fine], "coarse_labels": [*coarse]}, protocol=2)
+    (made.folder / file).write_bytes(batch)
+    monkeypatch.setattr(CIFAR100, "train_list", [[file, md5(made.folder / file)]])
+    return config("cifar100", made.root)
+
+
+def test_superclasses_are_those_of_the_coarse_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = make("cifar100", tmp_path / "data", monkeypatch)
+    above = [(7 * label + 3) % 20 for label in range(100)]  # as mixed as the true ones
+    pairs = [(label, above[label]) for label in (*reversed(range(100)), *range(0, 100, 3))]
+    section = with_superclasses(made, pairs, monkeypatch)
+    assert superclasses(section) == tuple(f"superclass {one}" for one in above)
+    (made.folder / made.batches[-1]).unlink()
+    assert superclasses(section) is not None, "the test part is not needed"
+
+
+@pytest.mark.parametrize("change", [(5, 19), None])
+def test_a_class_has_exactly_one_superclass(
+    change: tuple[int, int] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make("cifar100", tmp_path / "data", monkeypatch)
+    pairs = [(label, label // 5) for label in range(100)]
+    section = with_superclasses(made, pairs[:-1] if change is None else [*pairs, change], monkeypatch)
+    with pytest.raises(WslSweepError, match="not every class of cifar100 has exactly one superclass"):
+        superclasses(section)
+
+
+def test_other_data_sets_have_no_superclasses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = make("cifar10", tmp_path / "data", monkeypatch)
+    assert superclasses(config("cifar10", made.root)) is None
+    assert superclasses({"name": "digits"}) is None
+
+
+def test_superclasses_are_read_from_nothing_but_the_published_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, network: Network
+) -> None:
+    made = make("cifar100", tmp_path / "data", monkeypatch)
+    section = with_superclasses(made, [(label, label // 5) for label in range(100)], monkeypatch)
+    for file in (made.batches[0], str(CIFAR100.meta["filename"])):
+        whole, mark = (made.folder / file).read_bytes(), tmp_path / "opened"
+        (made.folder / file).write_bytes(pickle.dumps({"fine_labels": Bomb(mark)}))
+        with pytest.raises(WslSweepError, match=f"cifar100 in .*data: {file} is absent or damaged"):
+            superclasses(section)
+        assert not mark.exists()
+        (made.folder / file).unlink()
+        with pytest.raises(WslSweepError, match="absent or damaged"):
+            superclasses(section)
+        (made.folder / file).write_bytes(whole)
+    assert superclasses(section) is not None
+    assert network.timeouts == [], "nothing is downloaded for it"
 
 
 def test_the_digest_is_of_pictures_and_labels(published: Published) -> None:

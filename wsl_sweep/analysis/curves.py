@@ -43,7 +43,7 @@ def learning_curve(rows: Iterable[Row], rows_of: RowsOf, metric: str) -> Learnin
     for row in rows:
         by_epoch = _by_epoch([rows_of(one) for trials in row.trial_ids.values() for one in trials], metric)
         if by_epoch:
-            groups.append(_curve_group(row.label, by_epoch))
+            groups.append(curve_group(row.label, by_epoch))
     if not groups:
         return None
     banded = any(group.low is not None for group in groups)
@@ -64,7 +64,8 @@ def _by_epoch(trials: Iterable[Rows], metric: str) -> dict[int, list[float]]:
     return {epoch: values for epoch, values in sorted(found.items()) if len(values) == count}
 
 
-def _curve_group(label: str, by_epoch: Mapping[int, list[float]]) -> CurveGroup:
+def curve_group(label: str, by_epoch: Mapping[int, Sequence[float]]) -> CurveGroup:
+    """The mean by epoch, with the 95 % t interval where every epoch has two values or more."""
     means = tuple(math.fsum(values) / len(values) for values in by_epoch.values())
     intervals = [t_interval(values) for values in by_epoch.values()]
     there = [interval for interval in intervals if interval is not None]

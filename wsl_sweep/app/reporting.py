@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from wsl_sweep.analysis.comparison import Compared, compare
 from wsl_sweep.analysis.curves import Rows, RowsOf
 from wsl_sweep.analysis.records import SweepRecords, kept_outcomes, records_of
+from wsl_sweep.analysis.summary import build_summary
 from wsl_sweep.app.folders import find_sweep, open_sweep, rows_of, state_as_it_stands
 from wsl_sweep.errors import WslSweepError
 from wsl_sweep.spec.spec import Spec
@@ -21,8 +22,12 @@ from wsl_sweep.sweep.ledger import READERS, SweepState
 
 if TYPE_CHECKING:
     from wsl_sweep.analysis.report import Page
+    from wsl_sweep.analysis.report_why import Classes
 
 REPORT = "report.html"
+
+SMALL = ("digits", "cifar10", "cifar100")
+"""Data sets that are read in a moment."""
 
 
 def final_comparison(sweep: SweepRecords) -> Compared | None:
@@ -40,6 +45,7 @@ def report_page(
     plan: Mapping[str, Any],
     sweep: SweepRecords,
     compared: Compared | None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Page:
     """The report of a sweep as one HTML file, and its pictures.
 
@@ -50,11 +56,48 @@ def report_page(
         plan: ``plan.json``.
         sweep: its trials, as they are compared.
         compared: of ``final_comparison``.
+        say: hears which of its parts could not be made; the page's notes have it, too.
     """
     from wsl_sweep.analysis.report import render_page
+    from wsl_sweep.analysis.report_pictures import looks_of_report
+    from wsl_sweep.analysis.report_why import why_sections
     from wsl_sweep.analysis.reporting import build_report
+    from wsl_sweep.app.results import best_student  # which needs this module
 
-    return render_page(build_report(spec, state, plan, sweep.records, compared, _rows_by_trial(folder, state)))
+    rows = _rows_by_trial(folder, state)
+    report = build_report(spec, state, plan, sweep.records, compared, rows)
+    missing: list[str] = []
+    why = why_sections(
+        spec,
+        state,
+        sweep.records,
+        compared,
+        rows,
+        folder,
+        best=best_student(build_summary(spec, state, uuid=sweep.uuid), distilled=True),
+        classes_of=_classes,
+        looks=looks_of_report(report),
+        say=missing.append,
+    )
+    for text in missing:
+        say(text)
+    return render_page(replace(report, notes=(*report.notes, *missing)), why)
+
+
+def _classes(dataset: Mapping[str, Any]) -> Classes:
+    """The names of a data set's classes, where they are had without reading its examples."""
+    from wsl_sweep.analysis.report_why import Classes
+    from wsl_sweep.data import class_names, superclasses
+    from wsl_sweep.image_listing import list_pictures
+
+    names: tuple[str, ...] = ()
+    above: tuple[str, ...] | None = None
+    with contextlib.suppress(WslSweepError, OSError):  # of a sweep that was run elsewhere, they may not be here
+        if dataset.get("name") in SMALL:
+            names, above = class_names(dataset), superclasses(dataset)
+        elif dataset.get("name") == "image_folder":
+            names = list_pictures(str(dataset["root"])).classes
+    return Classes(names, above or ())
 
 
 def _rows_by_trial(folder: Place, state: SweepState) -> RowsOf:
@@ -73,13 +116,20 @@ def _rows_by_trial(folder: Place, state: SweepState) -> RowsOf:
     return lambda trial_id: kept[trial_id] if trial_id in kept else by_trial(trial_id)
 
 
-def report_sweep(name: str, *, storage: str | None = None, to: Path | None = None) -> str:
+def report_sweep(
+    name: str,
+    *,
+    storage: str | None = None,
+    to: Path | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> str:
     """Makes the report of a sweep anew, finished or not, from its ledger; returns where it lies.
 
     Args:
         name: of the sweep.
         storage: folder of sweeps.
         to: where to write it; by default ``report.html`` in the sweep's folder.
+        say: hears which of its parts could not be made.
 
     Raises:
         WslSweepError: there is no such sweep, or the file cannot be written.
@@ -88,7 +138,7 @@ def report_sweep(name: str, *, storage: str | None = None, to: Path | None = Non
     spec, plan = open_sweep(folder)
     spec, state = replace(spec, name=name), state_as_it_stands(folder)
     sweep = records_of(spec, state, uuid=plan["uuid"], outcomes=kept_outcomes(folder))
-    page = report_page(spec, state, folder, plan, sweep, final_comparison(sweep))
+    page = report_page(spec, state, folder, plan, sweep, final_comparison(sweep), say)
     target = place(to) if to is not None else folder / REPORT
     if to is not None and to.is_dir():
         raise WslSweepError(f"{to} is a folder; name a file, such as {to / REPORT}")
@@ -98,6 +148,11 @@ def report_sweep(name: str, *, storage: str | None = None, to: Path | None = Non
 
 def import_ahead() -> None:
     """Imports what the report of a sweep needs, while the driver has nothing to do."""
-    for module in ("scipy.stats", "sklearn.gaussian_process", "wsl_sweep.analysis.report"):
+    for module in (
+        "scipy.stats",
+        "sklearn.gaussian_process",
+        "wsl_sweep.analysis.report",
+        "wsl_sweep.analysis.report_why",
+    ):
         with contextlib.suppress(ImportError):
             importlib.import_module(module)

@@ -116,7 +116,7 @@ def _report(
     """Writes the report, and gives what MLflow shall have: path → content. No sweep fails for its report."""
     files: dict[str, bytes] = {}
     try:
-        page = report_page(spec, state, folder, plan, sweep, compared)
+        page = report_page(spec, state, folder, plan, sweep, compared, say)
         files = {REPORT: page.html.encode()}
         (folder / REPORT).write(files[REPORT])
         files |= {f"plots/{name}": drawn.encode() for name, drawn in page.pictures.items()}

@@ -1,6 +1,6 @@
 """Data sets and their views: the augmented forms of an example, in memory or brought while a model is trained."""
 
-from wsl_sweep.data.dataset import available, class_names, forget, load, prepare, shape, some_inputs
+from wsl_sweep.data.dataset import available, class_names, forget, load, prepare, shape, some_inputs, superclasses
 from wsl_sweep.data.inputs import Inputs
 from wsl_sweep.data.task import Examples, Task, TaskData
 from wsl_sweep.data.views import Views
@@ -18,4 +18,5 @@ __all__ = [
     "prepare",
     "shape",
     "some_inputs",
+    "superclasses",
 ]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import pickle
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,36 @@ def cifar_names(name: str, root: str | None = None) -> tuple[str, ...]:
         return tuple(kind(str(cifar_root(root)), train=False, download=False).classes)
     except RuntimeError as error:
         raise WslSweepError(f"{name} in {cifar_root(root)}: {str(error).strip().splitlines()[0]}") from error
+
+
+def cifar_superclasses(root: str | None = None) -> tuple[str, ...]:
+    """Of each class of CIFAR-100 the name of its superclass, as the training file's own coarse labels have it.
+
+    Raises:
+        WslSweepError: the data are absent or damaged, or a class has not exactly one superclass.
+    """
+    from torchvision.datasets import CIFAR100
+    from torchvision.datasets.utils import check_integrity
+
+    kind: Any = CIFAR100
+    folder = cifar_root(root) / kind.base_folder
+    meta, batch = (
+        _unpickled(folder / name, checksum, check_integrity)
+        for name, checksum in ((kind.meta["filename"], kind.meta["md5"]), *kind.train_list)
+    )
+    classes, names = meta["fine_label_names"], meta["coarse_label_names"]
+    pairs = {*zip(batch["fine_labels"], batch["coarse_labels"], strict=True)}
+    found = dict(pairs)
+    if len(pairs) != len(found) or sorted(found) != list(range(len(classes))):
+        raise WslSweepError(f"{folder}: not every class of cifar100 has exactly one superclass")
+    return tuple(str(names[found[label]]) for label in range(len(classes)))
+
+
+def _unpickled(file: Path, checksum: str, check_integrity: Callable[[str, str], bool]) -> dict[str, Any]:
+    """What a published file holds; no other is opened."""
+    if not check_integrity(str(file), checksum):
+        raise WslSweepError(f"cifar100 in {file.parent.parent}: {file.name} is absent or damaged")
+    return dict(pickle.loads(file.read_bytes(), encoding="latin1"))
 
 
 def _raw(name: str, images: Tensor, labels: Tensor, classes: int, train: int, digest: str) -> RawData:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from wsl_sweep.data.cifar import cifar_names
+from wsl_sweep.data.cifar import cifar_names, cifar_superclasses
 from wsl_sweep.data.pictures import forget_pictures
 from wsl_sweep.data.raw import Progress
 from wsl_sweep.data.sources import read_task, source_of
@@ -88,6 +88,15 @@ def class_names(config: Mapping[str, Any]) -> tuple[str, ...]:
     if config["name"] in ("cifar10", "cifar100"):
         return cifar_names(config["name"], config.get("root"))
     return tuple(name.encode("utf-8", "backslashreplace").decode() for name in task_of(config).class_names)
+
+
+def superclasses(config: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Of each class, in the order of the labels, the name of its superclass; None where the data set has none.
+
+    Raises:
+        WslSweepError: the data are absent or damaged.
+    """
+    return cifar_superclasses(config.get("root")) if config["name"] == "cifar100" else None
 
 
 def forget() -> None:

@@ -131,7 +131,7 @@ def test_honest_curves_do_not_lie() -> None:
     assert found.rungs[-1].mean_regret == 0.0
     assert found.rungs[-1].lost == 0.0
     assert found.saved > 0.4
-    assert found.sentence.startswith("Early stopping does not lie, by no more than the margin of 0.005")
+    assert found.sentence.startswith("Early stopping does not lie beyond the margin of 0.005: ")
     assert "foretells the end well (rank correlation 1.00 over 40 trials)" in found.sentence
 
 

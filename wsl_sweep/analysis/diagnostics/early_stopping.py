@@ -271,6 +271,6 @@ def _answer(
     if rho is not None:
         strength = "well" if rho >= SAFE else "doubtfully" if rho >= DOUBTFUL else "badly"
         told += f"; epoch {first.epoch} foretells the end {strength} (rank correlation {rho:.2f} over {trials} trials)"
-    size = f"the margin of {margin:g}" if margin > 0 else "nothing"
+    beyond = f" beyond the margin of {margin:g}" if margin > 0 else ""
     verdict = f"Early stopping lies{whom}" if lies else f"Early stopping does not lie{whom}"
-    return f"{verdict}, by {'more' if lies else 'no more'} than {size}: {told}."
+    return f"{verdict}{beyond}: {told}."

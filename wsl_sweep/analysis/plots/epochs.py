@@ -40,8 +40,15 @@ STEPS, GREY_STEPS = 160, 60
 HEIGHT: Final = 190.0
 
 
-def learning_curve(curve: LearningCurve, looks: Looks | None = None) -> Figure:
-    """The mean of each group by epoch, with its band. Groups that have no colour left are grey."""
+LEVEL: Final = Look("muted", "none", (0, (1.4, 1.6)))
+"""Of a line that the others are held against."""
+
+
+def learning_curve(curve: LearningCurve, looks: Looks | None = None, level: tuple[float, str] | None = None) -> Figure:
+    """The mean of each group by epoch, with its band. Groups that have no colour left are grey.
+
+    ``level`` is a value that they are held against, drawn as a dotted line, and what it is.
+    """
     known = looks or looks_of(group.label for group in curve.groups)
     coloured = [group for group in curve.groups if known.get(group.label, OTHER).role != "other"]
     grey = [group for group in curve.groups if known.get(group.label, OTHER).role == "other"]
@@ -49,7 +56,14 @@ def learning_curve(curve: LearningCurve, looks: Looks | None = None) -> Figure:
     if grey:
         entries.append(Entry(f"{len(grey)} others", _unmarked(OTHER)))
     epochs = [epoch for group in curve.groups for epoch in group.epochs]
-    figure, axes = _panel(curve.metric, entries, _curve_range(curve.groups), epochs)
+    span = _curve_range(curve.groups)
+    if level is not None:
+        entries.append(Entry(level[1], LEVEL))
+        room = 0.04 * (max(span[1], level[0]) - min(span[0], level[0]))
+        span = min(span[0], level[0] - room), max(span[1], level[0] + room)
+    figure, axes = _panel(curve.metric, entries, span, epochs)
+    if level is not None:
+        axes.axhline(level[0], color=LEVEL.colour, linewidth=1.4, linestyle=LEVEL.dash, zorder=1)
     for group in (*grey, *reversed(coloured)):
         look = known.get(group.label, OTHER)
         some = thinned(len(group.epochs), GREY_STEPS if look.role == "other" else STEPS)
