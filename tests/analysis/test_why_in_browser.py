@@ -41,7 +41,6 @@ def all_sections() -> list[Section]:
     """Each of them, full."""
     generator = np.random.default_rng(0)
     names = ("cat & dog", "<b>ship</b>", "a class with a name that nobody can read in one breath", *"defghij")
-    above = ("<i>a</i>",) * 5 + ("b",) * 5
     labels = np.repeat(np.arange(10), 12)
     ids = np.arange(120)
     rows = []

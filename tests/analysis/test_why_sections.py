@@ -92,7 +92,7 @@ def sections_of(sweep: MadeUp, **more: Any) -> list[Section]:
     return why_sections(
         sweep.spec,
         sweep.state,
-        records.records,
+        records,
         final_comparison(records),
         rows_of(sweep),
         place(sweep.folder),
@@ -215,7 +215,7 @@ def test_rows_that_cannot_be_read_cost_the_sections_that_need_them(searched_whol
     records = searched_whole.records()
     said: list[str] = []
     found = why_sections(
-        searched_whole.spec, searched_whole.state, records.records, final_comparison(records), unreadable,
+        searched_whole.spec, searched_whole.state, records, final_comparison(records), unreadable,
         place(searched_whole.folder), say=said.append,
     )  # fmt: skip
     assert [one.key for one in found] == [ALL[1], ALL[4]]

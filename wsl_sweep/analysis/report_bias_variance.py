@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from wsl_sweep.analysis.diagnostics.bias_variance import CORRECTION, Estimate
 from wsl_sweep.analysis.diagnostics.regimes import Regime, answer
 from wsl_sweep.analysis.plots.style import measured
@@ -13,6 +15,8 @@ from wsl_sweep.analysis.statistics import Interval
 from wsl_sweep.analysis.tradeoffs import BiasAndVariance
 
 KEYS = {"seeds": "bias-variance-seeds", "data": "bias-variance-data", "data and teachers": "bias-variance-teachers"}
+
+BELOW = " Below each number its 95 % intervals."
 
 WORDS = {
     "holds": "holds here",
@@ -36,10 +40,11 @@ def bias_variance_sections(found: BiasAndVariance) -> list[Section]:
 
 
 def _section(key: str, regime: Regime, found: BiasAndVariance) -> Section:
-    tables = [Captioned("", terms_table(regime))]
+    tables = [Captioned("", _short(terms_table(regime))), Captioned("with intervals", terms_table(regime), folded=True)]
     pictures = [picture("Bias and variance of students", bias_variance_bars(regime), terms_table(regime))]
     if regime.against:
-        tables.append(Captioned("Against students of labels alone", tradeoff_table(regime)))
+        tables.append(Captioned("Against students of labels alone", _short(tradeoff_table(regime))))
+        tables.append(Captioned("against them, with intervals", tradeoff_table(regime), folded=True))
         note = "To the left of the line distilling lowers it, to the right it raises it."
         changed = picture("What distilling changes", bias_variance_changes(regime), tradeoff_table(regime), note)
         pictures.append(changed)
@@ -64,6 +69,12 @@ def _section(key: str, regime: Regime, found: BiasAndVariance) -> Section:
     )
 
 
+def _short(table: Table) -> Table:
+    """The same without what stands below."""
+    rows = tuple(tuple(replace(cell, below="") for cell in row) for row in table.rows)
+    return replace(table, rows=rows, note=table.note.removesuffix(BELOW))
+
+
 def terms_table(regime: Regime) -> Table:
     """Bias, variance, plain and corrected, and cross-entropy of each row, over all examples and split."""
     columns = ("bias", "variance", "bias, corrected", "variance, corrected", "cross-entropy", "examples")
@@ -79,7 +90,7 @@ def terms_table(regime: Regime) -> Table:
                 terms.cross_entropy,
             )
             made.append((name, *map(_cell, estimates), Cell(f"{terms.examples:,}", sort=terms.examples)))
-    return Table((("students", False), *((name, True) for name in columns)), tuple(made), "In nats; below, 95 %.")
+    return Table((("students", False), *((name, True) for name in columns)), tuple(made), f"In nats.{BELOW}")
 
 
 def tradeoff_table(regime: Regime) -> Table:
@@ -113,7 +124,7 @@ def tradeoff_table(regime: Regime) -> Table:
                         Cell(f"{trade.examples:,}", sort=trade.examples),
                     )
                 )
-    return Table(columns, tuple(made), 'p: one-sided, of "the variance is not smaller", over examples.')
+    return Table(columns, tuple(made), 'p: one-sided, of "the variance is not smaller", over examples.' + BELOW)
 
 
 def _cell(estimate: Estimate, sign: bool = False) -> Cell:

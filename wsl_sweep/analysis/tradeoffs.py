@@ -11,10 +11,14 @@ import numpy as np
 
 from wsl_sweep.analysis.diagnostics.arrays import Labels, Numbers
 from wsl_sweep.analysis.diagnostics.regimes import Regime, Students, regimes
-from wsl_sweep.analysis.grouping import Row
-from wsl_sweep.analysis.leftovers import Logits
+from wsl_sweep.analysis.grouping import Row, rows_of
+from wsl_sweep.analysis.leftovers import Logits, kept_logits, teacher_logits
+from wsl_sweep.analysis.records import SweepRecords
+from wsl_sweep.errors import WslSweepError
 from wsl_sweep.spec.identity import canonical_json
 from wsl_sweep.spec.plan import Trial
+from wsl_sweep.storage import Place
+from wsl_sweep.sweep.ledger import SweepState
 
 Part = Literal["validation", "test"]
 
@@ -23,6 +27,8 @@ LogitsOf = Callable[[str], Logits | None]
 
 TeacherOf = Callable[[Trial, Logits], Numbers | None]
 """(N, C) of what a trial's teacher says of the same examples, or None."""
+
+Otherwise = Callable[[Trial, Logits, Part], Numbers | None]
 
 MOST = 24
 """Rows that are looked at: each takes a few seconds of tens of thousands of examples."""
@@ -137,3 +143,42 @@ def _setting(config: Mapping[str, Any]) -> dict[str, Any]:
     own = {key: value for key, value in config.items() if key not in ("distillation", "teacher", "seed")}
     own["dataset"] = {key: value for key, value in own["dataset"].items() if key != "split"}
     return own
+
+
+def look(
+    sweep: SweepRecords,
+    state: SweepState,
+    folder: Place,
+    part: Part | None = None,
+    otherwise: Otherwise = lambda trial, logits, part: None,
+) -> BiasAndVariance:
+    """Bias and variance of a sweep from what its trials have left.
+
+    Args:
+        sweep: its records.
+        state: its ledger, folded.
+        folder: its folder.
+        part: of the data; None for the one that no student was trained on.
+        otherwise: what a teacher says where that is not kept: (trial, logits of the same examples, part) → (N, C).
+
+    Raises StorageError: it cannot be read now.
+    """
+    trials = {one.trial.trial_id: one.trial for one in state.trials.values() if one.status == "finished"}
+    rows = _rows(sweep)
+    own = [trials[trial_id] for row in rows for ids in row.trial_ids.values() for trial_id in ids if trial_id in trials]
+    chosen = part if part is not None else unseen_part(own)
+
+    def teacher_of(trial: Trial, logits: Logits) -> Numbers | None:
+        kept = None
+        if chosen == "validation" and trial.teacher_id is not None:
+            kept = teacher_logits(folder, trial.teacher_id, logits)
+        return kept.logits if kept is not None else otherwise(trial, logits, chosen)
+
+    return bias_and_variance(rows, trials, chosen, lambda trial_id: kept_logits(folder, trial_id, chosen), teacher_of)
+
+
+def _rows(sweep: SweepRecords) -> list[Row]:
+    try:
+        return rows_of([sweep], "validation/accuracy")
+    except WslSweepError:  # no final table yet
+        return []

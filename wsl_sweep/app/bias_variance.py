@@ -10,12 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wsl_sweep.analysis import leftovers
 from wsl_sweep.analysis.diagnostics.regimes import answer
-from wsl_sweep.analysis.grouping import Row, rows_of
-from wsl_sweep.analysis.leftovers import Logits, kept_logits
-from wsl_sweep.analysis.records import SweepRecords, records_of
-from wsl_sweep.analysis.tradeoffs import BiasAndVariance, Part, bias_and_variance, unseen_part
+from wsl_sweep.analysis.leftovers import Logits
+from wsl_sweep.analysis.records import records_of
+from wsl_sweep.analysis.tradeoffs import BiasAndVariance, Part, look
 from wsl_sweep.app.folders import find_sweep, open_sweep, read_plan, state_as_it_stands, sweep_status
 from wsl_sweep.app.options import Finished, RunOptions, storage_folder
 from wsl_sweep.app.preparing import has_to_be_read, prepare_one
@@ -25,7 +23,6 @@ from wsl_sweep.errors import WslSweepError
 from wsl_sweep.spec.loading import CommandLine, load_spec
 from wsl_sweep.spec.plan import Trial
 from wsl_sweep.storage import Place
-from wsl_sweep.sweep.ledger import SweepState
 from wsl_sweep.user_code import search_in
 
 if TYPE_CHECKING:
@@ -146,7 +143,7 @@ def diagnose_bias_variance(
     search_in([*plan.get("import_folders", ()), Path.cwd()])
     state = state_as_it_stands(folder)
     sweep = records_of(replace(spec, name=name), state, uuid=plan["uuid"])
-    found = look(sweep, state, folder, part, functools.partial(_computed, folder, say=say))
+    found = look(sweep, state, folder, part, functools.partial(_computed, say=say))
     if not found.regimes:
         why = " ".join(found.notes) or "Bias and variance take two finished students of one variant."
         raise WslSweepError(f"the sweep {name} has no students to compare. {why}")
@@ -165,44 +162,7 @@ def diagnose_bias_variance(
     return Diagnosed(name, found, numbers, str(target))
 
 
-def look(
-    sweep: SweepRecords,
-    state: SweepState,
-    folder: Place,
-    part: Part | None,
-    otherwise: Callable[[Trial, Logits, Part], Numbers | None] = lambda trial, logits, part: None,
-) -> BiasAndVariance:
-    """Bias and variance of a sweep from what its trials have left.
-
-    Args:
-        sweep: its records.
-        state: its ledger, folded.
-        folder: its folder.
-        part: of the data; None for the one that no student was trained on.
-        otherwise: what a teacher says where that is not kept.
-    """
-    trials = {one.trial.trial_id: one.trial for one in state.trials.values() if one.status == "finished"}
-    rows = _rows(sweep)
-    own = [trials[trial_id] for row in rows for ids in row.trial_ids.values() for trial_id in ids if trial_id in trials]
-    chosen = part if part is not None else unseen_part(own)
-
-    def teacher_of(trial: Trial, logits: Logits) -> Numbers | None:
-        kept = None
-        if chosen == "validation" and trial.teacher_id is not None:
-            kept = leftovers.teacher_logits(folder, trial.teacher_id, logits)
-        return kept.logits if kept is not None else otherwise(trial, logits, chosen)
-
-    return bias_and_variance(rows, trials, chosen, lambda trial_id: kept_logits(folder, trial_id, chosen), teacher_of)
-
-
-def _rows(sweep: SweepRecords) -> list[Row]:
-    try:
-        return rows_of([sweep], "validation/accuracy")
-    except WslSweepError:  # no final table yet
-        return []
-
-
-def _computed(folder: Place, trial: Trial, logits: Logits, part: Part, *, say: Say) -> Numbers | None:
+def _computed(trial: Trial, logits: Logits, part: Part, *, say: Say) -> Numbers | None:
     """What the teacher of a trial says of a part, computed now; None where it or the data are not here."""
     import torch
 

@@ -70,7 +70,7 @@ def report_page(
     why = why_sections(
         spec,
         state,
-        sweep.records,
+        sweep,
         compared,
         rows,
         folder,

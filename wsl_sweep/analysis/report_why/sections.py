@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from wsl_sweep.analysis.comparison import Compared
@@ -12,14 +13,17 @@ from wsl_sweep.analysis.curves import MOST, RowsOf
 from wsl_sweep.analysis.grouping import Row
 from wsl_sweep.analysis.leftovers import SampleMasks, kept_logits, kept_masks, teacher_logits
 from wsl_sweep.analysis.plots.style import Looks
-from wsl_sweep.analysis.records import Record
+from wsl_sweep.analysis.records import SweepRecords
+from wsl_sweep.analysis.report_bias_variance import bias_variance_sections
 from wsl_sweep.analysis.report_sections import Section
+from wsl_sweep.analysis.report_teacher import teacher_sections
 from wsl_sweep.analysis.report_why.early_stopping import full_curves, replay_section, replayed_trials
 from wsl_sweep.analysis.report_why.material import FRACTION, Classes, ClassesOf, Columns, every, finite, read_columns
 from wsl_sweep.analysis.report_why.regularization_claim import Sampled, claim_section, sampled_trials
 from wsl_sweep.analysis.report_why.regularization_who import MOST_ROWS, Who, who_of, who_section
 from wsl_sweep.analysis.report_why.resemblances import resemblances_section
 from wsl_sweep.analysis.report_why.sensitivity import Searched, sensitivity_section
+from wsl_sweep.analysis.tradeoffs import look
 from wsl_sweep.errors import StorageError
 from wsl_sweep.spec.sections import natural_mode
 from wsl_sweep.spec.spec import Spec
@@ -32,7 +36,7 @@ from wsl_sweep.training.files import REGULARIZATION_SAMPLES
 def why_sections(
     spec: Spec,
     state: SweepState,
-    records: Sequence[Record],
+    sweep: SweepRecords,
     compared: Compared | None,
     rows_of: RowsOf,
     folder: Place,
@@ -47,7 +51,7 @@ def why_sections(
     Args:
         spec: the sweep.
         state: its ledger, folded.
-        records: its trials.
+        sweep: its trials, as they are compared.
         compared: its final table; None where there is none yet.
         rows_of: the rows of a trial's epochs.
         folder: the sweep's, with what its trials left behind.
@@ -57,7 +61,7 @@ def why_sections(
         say: hears in words what could not be made.
     """
     known = looks or {}
-    trials = sampled_trials(records)
+    trials = sampled_trials(sweep.records)
     replayed = replayed_trials(_judged(spec, state))
     sampled = trials[:: every(len(trials), MOST)]
 
@@ -67,24 +71,32 @@ def why_sections(
         ids = [*(one.trial.trial_id for one in replayed), *(one.trial_id for one in sampled)]
         return read_columns(ids, rows_of, (spec.metrics[0], FRACTION))
 
-    makers: dict[str, Callable[[], Section | None]] = {
+    makers: dict[str, Callable[[], Section | list[Section] | None]] = {
         "whether early stopping lies": lambda: _replay(spec, state, replayed, columns, known),
         "who the regularization samples are": lambda: _who(compared, folder, classes_of, state, known),
         "regularization samples and accuracy": lambda: claim_section(trials, known, _means(sampled, columns)),
+        "the teacher": lambda: teacher_sections(spec, state, folder),
+        "bias and variance": lambda: _bias_and_variance(sweep, state, folder),
         "resemblances": lambda: _resemblances(best, folder, classes_of),
         "sensitivity": lambda: _sensitivity(spec, state, known),
     }
-    found = []
+    found: list[Section] = []
     for what, make in makers.items():
         try:
-            section = make()
+            made = make()
         except Exception as error:  # no report fails for it
             first = next((line for line in str(error).splitlines() if line.strip()), "")
             say(redact(f"the report says nothing of {what}: {type(error).__name__}: {first.strip()}"))
             continue
-        if section is not None:
-            found.append(section)
+        found += made if isinstance(made, list) else [made] if made is not None else []
     return found
+
+
+def _bias_and_variance(sweep: SweepRecords, state: SweepState, folder: Place) -> list[Section]:
+    """Where there are students of labels alone and of a teacher, two seeds of each or more."""
+    found = look(sweep, state, folder)
+    kept = [one for one in found.regimes if one.against]
+    return bias_variance_sections(replace(found, regimes=tuple(kept)))
 
 
 def _judged(spec: Spec, state: SweepState) -> list[TrialState]:
