@@ -18,7 +18,7 @@ from wsl_sweep.analysis.diagnostics.soft_labels import soft_labels, stability
 from wsl_sweep.analysis.found_teacher import FoundTeacher, compared, teacher_json
 from wsl_sweep.analysis.report import render_diagnosis
 from wsl_sweep.analysis.report_sections import Section
-from wsl_sweep.analysis.report_teacher import teacher_section, teacher_sections
+from wsl_sweep.analysis.report_teacher import TO_SWEEP, teacher_section, teacher_sections
 from wsl_sweep.app.folders import state_of
 from wsl_sweep.storage import place
 from wsl_sweep.training.files import TEACHER_LOGITS, VALIDATION_LOGITS, teacher_logits_name
@@ -142,6 +142,9 @@ def test_warnings_come_with_what_to_sweep() -> None:
     paths = [row[0] for row in cells(section, "What to sweep")]
     assert paths[0] == "distillation.temperature"
     assert "teacher.schedule.epochs" in paths
+    of_test = FoundTeacher("3f2a00000000", "convnet_32", "test", "digits", one.soft)
+    assert of_test.to_sweep == ()  # nothing is chosen on the test part
+    assert TO_SWEEP not in [captioned.title for captioned in teacher_section(of_test).tables]
     calm = teacher_section(found(*teacher()))
     assert calm.warnings == ()
     assert [one.title for one in calm.tables] == [

@@ -387,6 +387,59 @@ def test_a_teacher_that_has_seen_the_part_is_said_to(known: Callable[..., str], 
     assert any("the training and the validation part" in note for note in train["notes"])
 
 
+LENGTHY = """
+import torch
+from torch import nn
+
+
+class Lengthy(nn.Module):
+    \"\"\"A mean over all places, so that what it says of a text depends on how far that is padded.\"\"\"
+
+    def __init__(self, num_classes, in_channels):
+        super().__init__()
+        self.words, self.classifier = nn.Embedding(in_channels, 16), nn.Linear(16, num_classes)
+
+    def forward(self, tokens):
+        return self.classifier(self.words(tokens[:, 0]).mean(dim=1))
+"""
+
+
+def test_texts_of_several_lengths_are_computed_as_if_each_were_alone(
+    own_place: Path, wsl: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, model = "tests.text:TinyText", "lengthy_model:Lengthy"
+    (own_place / "lengthy_model.py").write_text(LENGTHY)
+    monkeypatch.syspath_prepend(str(own_place))
+    sets = (f"dataset.name={name}", f"teacher.model={model}", "teacher.schedule.epochs=3", f"student.model={model}",
+            "teacher.schedule.milestones=[]")  # fmt: skip
+    options = [part for one in sets for part in ("--set", one)]
+    card = wsl("teacher", "train", *options, "--json").json
+    found = wsl("diagnose", "teacher", card["teacher_id"], "--json").json
+    examples = load({**DATASET, "name": name}).validation
+    assert len(set(examples.views.shapes(torch.arange(len(examples))).tolist())) > 1
+    network = build(model, 3, 24)
+    load_into(network, Path(card["weights"]), model)
+    with torch.no_grad():
+        said = [network.eval()(examples.views.plain(torch.tensor([i]))).numpy() for i in range(len(examples))]
+    logits, labels = np.concatenate(said), examples.labels.numpy()
+    assert found["class_names"] == ["one", "two", "three"]
+    assert found["calibration"]["loss"] == pytest.approx(log_loss(labels, softmax(logits.astype(np.float64), axis=1)),
+                                                         rel=1e-6)  # fmt: skip
+    means = [softmax(logits / 4, axis=1)[labels == one].mean(axis=0) for one in range(3)]
+    assert np.allclose(found["softened"]["by_class"], means, atol=1e-6)
+
+
+def test_how_long_it_may_take_is_said_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    from wsl_sweep.app import diagnosing
+
+    now, said = iter([0.0, 5.0, 20.0, 25.0, 40.0]), list[str]()
+    monkeypatch.setattr(diagnosing.time, "monotonic", lambda: next(now))
+    watch = diagnosing._lines("teacher x", 1000, said.append)
+    for done in (100, 200, 500, 600, 1000):
+        watch(done)
+    assert said == ["teacher x: 500 of 1,000 examples, about 25 s left"]
+
+
 # --- sweeps ----------------------------------------------------------------------------------------------------------
 
 
@@ -608,9 +661,12 @@ def test_data_that_are_elsewhere_absent_or_others_are_told(own_place: Path, wsl:
                "--set", "teacher.schedule.milestones=[]")  # fmt: skip
     teacher_id = wsl("teacher", "train", *options, "--json").json["teacher_id"]
     error = wsl("diagnose", "teacher", teacher_id, expect=2).err
-    assert f"the data of teacher {teacher_id} are not here" in error
+    assert f"the data of teacher {teacher_id}, image_folder, are not on this machine, or in a folder" in error
     assert "--root PATH" in error
-    assert "are not in" in wsl("diagnose", "teacher", teacher_id, "--root", str(own_place / "no"), expect=2).err
+    assert (
+        "image_folder, are not in"
+        in wsl("diagnose", "teacher", teacher_id, "--root", str(own_place / "no"), expect=2).err
+    )
 
     moved = own_place / "moved"
     pictures.rename(moved)

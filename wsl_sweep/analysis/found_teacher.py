@@ -101,7 +101,9 @@ class FoundTeacher:
 
     @property
     def to_sweep(self) -> tuple[Suggestion, ...]:
-        """What its warnings say to sweep."""
+        """What its warnings say to sweep; nothing by figures of the test part, on which nothing is chosen."""
+        if self.part == "test":
+            return ()
         return suggestions(self.soft.warnings, temperature=self.temperature, model=self.model, settings=self.settings)
 
     def named(self, label: int) -> str:

@@ -77,8 +77,8 @@ def diagnose_teacher(
 
     _check(part, temperature)
     first = name_teacher(which, root=root, storage=storage)
-    second = None if against is None else _second(first, against, root)
-    data = _data_of(first, say)
+    second = None if against is None else _second(first, against)
+    data = _data_of(first)
     examples = _examples(first, data, cast("PartOfData", part))
     labels = examples.labels.cpu().numpy()
     notes = [*first.notes, *data.notes, *_on_part(first, part)]
@@ -118,15 +118,16 @@ def _check(part: str, temperature: float | None) -> None:
 # --- the second teacher ----------------------------------------------------------------------------------------------
 
 
-def _second(first: NamedTeacher, against: str, root: str | None) -> NamedTeacher:
+def _second(first: NamedTeacher, against: str) -> NamedTeacher:
     """The teacher that is compared with. Raises WslSweepError: it is the same one, or of other data or classes."""
-    second = teacher_by_id(against, root=root)
+    second = teacher_by_id(against)
     pair = f"teacher {second.teacher_id} cannot be compared with {first.teacher_id}"
     if second.teacher_id == first.teacher_id:
         raise WslSweepError(f"--against: {second.teacher_id} is the same teacher")
     if None not in (first.classes, second.classes) and first.classes != second.classes:
         raise WslSweepError(f"--against: {pair}: it knows {second.classes} classes, the other {first.classes}")
-    own, theirs = first.known_data, second.known_data
+    here = {key: value for key, value in data_identity(first.dataset).items() if value is not None}
+    own, theirs = {**first.known_data, **here}, second.known_data
     for key in OF_THE_EXAMPLES:
         if key in own and key in theirs and own[key] != theirs[key]:
             what = f"dataset.{key} {theirs[key]}, not {own[key]}" if key != "content" else "data of other content"
@@ -163,7 +164,7 @@ class _Data:
     workers: int = 1
 
 
-def _data_of(teacher: NamedTeacher, say: Say) -> _Data:
+def _data_of(teacher: NamedTeacher) -> _Data:
     """Raises WslSweepError: the data are not here, or others than those of the teacher."""
     from wsl_sweep.data import available, class_names, load
     from wsl_sweep.data.dataset import Part
@@ -177,8 +178,8 @@ def _data_of(teacher: NamedTeacher, say: Say) -> _Data:
         )
     name, root = str(dataset["name"]), dataset.get("root")
     if not available(dataset):
-        where = f"{name} are not in {root}" if root else f"{name} are not on this machine, or lie in a folder of yours"
-        raise WslSweepError(f"the data of teacher {teacher.teacher_id} are not here: {where}; --root PATH names it")
+        where = f"not in {root}" if root else "not on this machine, or in a folder that its card does not name"
+        raise WslSweepError(f"the data of teacher {teacher.teacher_id}, {name}, are {where}; --root PATH says where")
     notes = prepare_one(dataset) if has_to_be_read(dataset) else ()
     device, workers = pick_device(), os.cpu_count() or 1
     loaded = load(dataset, cast("Part", teacher.trained_on or "train"), device, workers)
@@ -321,14 +322,19 @@ def _watching(what: str, of: int, say: Say) -> Iterator[Callable[[int], None]]:
 
 
 def _lines(what: str, of: int, say: Say) -> Callable[[int], None]:
-    begun = last = time.monotonic()
+    """Says how far it is; how long it may take is reckoned without the first batch, before which models are loaded."""
+    begun: tuple[float, int] | None = None
+    last = 0.0
 
     def watch(done: int) -> None:
-        nonlocal last
+        nonlocal begun, last
         now = time.monotonic()
-        if now - last >= SAID_EVERY and done < of:
+        if begun is None:
+            begun, last = (now, done), now
+        elif now - last >= SAID_EVERY and done < of:
+            left = (now - begun[0]) / (done - begun[1]) * (of - done)
+            say(f"{what}: {done:,} of {of:,} examples, about {duration(left)} left")
             last = now
-            say(f"{what}: {done:,} of {of:,}, about {duration((now - begun) / done * (of - done))} left")
 
     return watch
 

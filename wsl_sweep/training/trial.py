@@ -675,7 +675,7 @@ def load_student(job: Job, folder: Path | Place, num_classes: int, in_channels: 
 def evaluate_on_test(job: Job, folder: Path | Place) -> dict[str, float]:
     """The final evaluation: ``test/accuracy``, ``test/loss``, ``test/ece`` of a saved student, and its task's own.
 
-    Writes ``test_logits.safetensors`` beside the student. Nothing else in this package reads the test part.
+    Writes ``test_logits.safetensors`` beside the student. Nothing else in a sweep reads the test part.
     """
     prepare_process(job.threads, job.gpu)
     device = pick_device()
