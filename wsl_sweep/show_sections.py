@@ -16,19 +16,22 @@ def show_sections(sections: Iterable[Section]) -> None:
     """The answer of each section, its tables, its warnings and notes."""
     console = wide_console()
     shown = list(sections)
+    told: set[str] = set()
     for section in shown:
         if len(shown) > 1:
             console.print(f"\n{section.title}", markup=False, style="bold")
         console.print(section.answer, markup=False)
         for captioned in section.tables:
             if not captioned.folded:
-                console.print(f"\n{captioned.title}", markup=False, style="bold")
+                console.print(f"\n{captioned.title}".rstrip(), markup=False, style="bold")
                 console.print(_table(captioned.table))
         console.print()
         for warning in section.warnings:
             console.print(f"warning: {warning}", markup=False, style="yellow")
         for note in section.notes:
-            console.print(f"note: {note}", markup=False)
+            if note not in told:
+                console.print(f"note: {note}", markup=False)
+            told.add(note)
 
 
 def _table(content: Content) -> Table:

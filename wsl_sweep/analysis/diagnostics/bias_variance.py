@@ -357,7 +357,8 @@ def _sentence(name: str, middle: Estimate, sign: str, change: Estimate, assumpti
         "fails": f"its variance is larger by {change.value:.4f}: Assumption 1 fails here",
         "not settled": f"whether its variance is smaller (Assumption 1) is not settled ({change.value:+.4f})",
     }[assumption]
-    return f"{bias[0].upper()}{bias[1:]}; {variance}."
+    begun = f"W{bias[1:]}" if sign == "not settled" else bias  # a variant's name is written as it is
+    return f"{begun}; {variance}."
 
 
 def split(decomposition: Decomposition, regularization: ArrayLike) -> tuple[Decomposition | None, Decomposition | None]:
