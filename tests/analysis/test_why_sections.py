@@ -12,6 +12,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from tests.analysis.helpers import GRID, SEARCH, MadeUp, made_up, trained
+from wsl_sweep.analysis import leftovers
 from wsl_sweep.analysis.report import render_diagnosis
 from wsl_sweep.analysis.report_data import EarlyStopping, Named, Report
 from wsl_sweep.analysis.report_sections import Section
@@ -29,7 +30,16 @@ from wsl_sweep.training.files import REGULARIZATION_SAMPLES, TEACHER_LOGITS, pac
 EXAMPLES, CLASSES, EPOCHS = 24, 3, 5
 LABELS = np.arange(EXAMPLES) % CLASSES
 IDS = np.arange(EXAMPLES)
-ALL = ["early-stopping-replay", "regularization-who", "regularization-claim", "resemblances", "sensitivity"]
+ALL = [
+    "early-stopping-replay",
+    "regularization-who",
+    "regularization-claim",
+    "teacher",
+    "bias-variance-seeds",
+    "resemblances",
+    "sensitivity",
+]
+WITHOUT_FILES = ["early-stopping-replay", "regularization-claim", "sensitivity"]
 
 LONG = SEARCH.replace("trials: 6", "trials: 10").replace("recipe: digits", "recipe: digits, schedule: {epochs: 5}")
 
@@ -140,7 +150,7 @@ def test_the_numbers_are_those_of_the_files(searched_whole: MadeUp) -> None:
 
 def test_without_files_what_needs_none_is_there(tmp_path: Path) -> None:
     made = made_up(LONG, tmp_path, told)
-    assert [one.key for one in sections_of(made)] == [ALL[0], ALL[2], ALL[4]]
+    assert [one.key for one in sections_of(made)] == WITHOUT_FILES
 
 
 def test_damaged_and_missing_files_are_passed_over(tmp_path: Path) -> None:
@@ -167,17 +177,27 @@ def test_a_store_that_does_not_answer_costs_a_section_at_most(
     def silent(*_: object) -> None:
         raise StorageError("cannot read s3://bucket: timed out")
 
-    for name in ("kept_masks", "kept_logits"):
-        monkeypatch.setattr(module, name, silent)
+    monkeypatch.setattr(leftovers, "_arrays", silent)
     said: list[str] = []
     found = sections_of(searched_whole, say=said.append)
-    assert [one.key for one in found] == [ALL[0], ALL[2], ALL[4]]
-    assert said == ["the report says nothing of resemblances: StorageError: cannot read s3://bucket: timed out"]
+    assert [one.key for one in found] == WITHOUT_FILES
+    assert said == [
+        f"the report says nothing of {what}: StorageError: cannot read s3://bucket: timed out"
+        for what in ("the teacher", "bias and variance", "resemblances")
+    ]
 
 
 MAKERS = dict(
     zip(
-        ("replay_section", "who_section", "claim_section", "resemblances_section", "sensitivity_section"),
+        (
+            "replay_section",
+            "who_section",
+            "claim_section",
+            "teacher_sections",
+            "bias_variance_sections",
+            "resemblances_section",
+            "sensitivity_section",
+        ),
         ALL,
         strict=True,
     )
@@ -218,7 +238,7 @@ def test_rows_that_cannot_be_read_cost_the_sections_that_need_them(searched_whol
         searched_whole.spec, searched_whole.state, records, final_comparison(records), unreadable,
         place(searched_whole.folder), say=said.append,
     )  # fmt: skip
-    assert [one.key for one in found] == [ALL[1], ALL[4]]
+    assert [one.key for one in found] == ["regularization-who", "teacher", "bias-variance-seeds", "sensitivity"]
     assert len(said) == 2
 
 
