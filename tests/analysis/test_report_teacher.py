@@ -236,6 +236,8 @@ def test_a_sweep_tells_of_each_teacher_of_its_table_and_compares_the_smoothed_on
     value = stability(*plain).spread - stability(*smoothed).spread
     assert f"is {value:.4f}" in made_of[1].answer
     assert "τ = 3 is that of the sweep's trials." in made_of[0].notes
+    explained = [any("The calibration error is over" in note for note in one.notes) for one in made_of]
+    assert explained == [True, False]  # once is enough
     page = Reader(render_diagnosis("x", made_of).html)
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
     assert len(ids) == len(set(ids))

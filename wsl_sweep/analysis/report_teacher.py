@@ -45,13 +45,14 @@ LONGEST_LABEL: Final = 60
 """Characters of what sets a teacher apart, for a heading."""
 
 
-def teacher_section(found: FoundTeacher, *, key: str = "teacher", label: str = "") -> Section:
+def teacher_section(found: FoundTeacher, *, key: str = "teacher", label: str = "", explained: bool = True) -> Section:
     """A teacher as a part of a page, from its figures alone.
 
     Args:
         found: its figures.
         key: the anchor of the section.
         label: what tells it from other teachers in the page; for headings.
+        explained: whether it says what the figures are; once in a page is enough.
     """
     beside = f", {label}" if label else ""
     soft = found.soft
@@ -69,7 +70,7 @@ def teacher_section(found: FoundTeacher, *, key: str = "teacher", label: str = "
         warnings=tuple(one.sentence for one in soft.warnings),
         tables=tuple(tables),
         pictures=tuple(_titled(one, beside) for one in _pictures(found)),
-        notes=(*_notes(found), *found.notes),
+        notes=(*_notes(found, explained), *found.notes),
     )
 
 
@@ -99,19 +100,23 @@ def _answer(found: FoundTeacher) -> str:
     return " ".join(sentences)
 
 
-def _notes(found: FoundTeacher) -> list[str]:
+def _explanations(soft: SoftLabels) -> list[str]:
+    """What the figures are."""
+    return [
+        f"The calibration error is over {len(soft.plain.bins)} bins of equal width; the best temperature has the "
+        "lowest cross-entropy on these very examples.",
+        "Δ(k) is how often the label is not among the k highest; γ(k), our estimate, is the highest share of a class's "
+        'examples in which one wrong label is. Δ + γ < 1 at one k is the condition of "Learning From Biased Soft '
+        'Labels"; it is sufficient, not needed. 1 - S (Shen et al. 2021) is at τ = 1.',
+    ]
+
+
+def _notes(found: FoundTeacher, explained: bool) -> list[str]:
     soft, notes = found.soft, []
     if found.temperature_from:
         notes.append(f"τ = {found.temperature:g} is {found.temperature_from}.")
-    notes.append(
-        f"The calibration error is over {len(soft.plain.bins)} bins of equal width; the best temperature has the "
-        "lowest cross-entropy on these very examples."
-    )
-    notes.append(
-        "Δ(k) is how often the label is not among the k highest; γ(k), our estimate, is the highest share of a class's "
-        'examples in which one wrong label is. Δ + γ < 1 at one k is the condition of "Learning From Biased Soft '
-        'Labels"; it is sufficient, not needed. 1 - S (Shen et al. 2021) is at τ = 1.'
-    )
+    if explained:
+        notes += _explanations(soft)
     if soft.fewest < FEW:
         notes.append(f"The smallest class has {soft.fewest} examples here: γ, a maximum over classes, reads too high.")
     empty = int(np.isnan(soft.stability.by_class).sum())
@@ -306,12 +311,11 @@ def teacher_sections(spec: Spec, state: SweepState, folder: Place) -> list[Secti
     there = {one.teacher_id: logits for one, logits in kept if logits is not None}
     told = [one for one in teachers[:MOST_TEACHERS] if one.teacher_id in there]
     labels = _labels(told) if len(teachers) > 1 else [""] * len(told)
-    sections = []
+    sections: list[Section] = []
     for one, label, letter in zip(told, labels, "abc", strict=False):
         found = _found(one, there, told, spec)
-        sections.append(
-            teacher_section(found, key="teacher" if len(teachers) == 1 else f"teacher-{letter}", label=label)
-        )
+        key = "teacher" if len(teachers) == 1 else f"teacher-{letter}"
+        sections.append(teacher_section(found, key=key, label=label, explained=not sections))
     gaps = _gaps(teachers, told)
     if sections and gaps:
         sections[-1] = replace(sections[-1], notes=(*sections[-1].notes, *gaps))

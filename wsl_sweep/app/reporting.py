@@ -74,7 +74,7 @@ def report_page(
         compared,
         rows,
         folder,
-        best=best_student(build_summary(spec, state, uuid=sweep.uuid), distilled=True),
+        best_of=lambda: best_student(build_summary(spec, state, uuid=sweep.uuid), distilled=True),
         classes_of=_classes,
         looks=looks_of_report(report),
         say=missing.append,
@@ -94,7 +94,8 @@ def _classes(dataset: Mapping[str, Any]) -> Classes:
     above: tuple[str, ...] | None = None
     with contextlib.suppress(WslSweepError, OSError):  # of a sweep that was run elsewhere, they may not be here
         if dataset.get("name") in SMALL:
-            names, above = class_names(dataset), superclasses(dataset)
+            names = class_names(dataset)
+            above = superclasses(dataset)
         elif dataset.get("name") == "image_folder":
             names = list_pictures(str(dataset["root"])).classes
     return Classes(names, above or ())

@@ -220,7 +220,7 @@ def train_epochs(
         keeper.after_epoch(row, functools.partial(take, epoch + 1, 0))
         yield row
     if first_epoch == epochs and teacher is not None:
-        teacher.validation_logits()  # which no epoch has asked for, and one process alone could not
+        teacher.validation_logits()  # no epoch has asked for them, and of several processes one alone cannot
 
 
 def _seed_layers(group: Group, purpose: str, seed: int, epoch: int, step: int, batch_size: int, examples: int) -> None:

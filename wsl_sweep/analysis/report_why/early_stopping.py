@@ -17,6 +17,9 @@ from wsl_sweep.analysis.report_tables import Cell, Table
 from wsl_sweep.analysis.report_why.material import Columns, every, finite, listed
 from wsl_sweep.sweep.ledger import TrialState
 
+ENOUGH = 20
+"""Full curves below which a replay is a guess: ASHA keeps but a few of so few."""
+
 SAID = 2
 """Arms of which all that was found is the answer."""
 
@@ -100,6 +103,9 @@ def replay_section(
             f"{stopped} trials were stopped early, and what they would have come to nobody knows: the replay has only "
             "those that the scheduler spared, so that it says too little of what is lost."
         )
+    few = [f"{arm} has {one.trials}" if arm else f"{one.trials}" for arm, one in told.items() if one.trials < ENOUGH]
+    if few:
+        warnings.append(f"Fewer than {ENOUGH} full curves ({', '.join(few)}): take this as a guess.")
     pictures = [_correlations(told, looks)]
     for arm, one in [*told.items()][:MOST_PICTURES]:
         if one.rungs:

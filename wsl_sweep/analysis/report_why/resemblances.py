@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from wsl_sweep.analysis.leftovers import Logits
 
 PAIRS = 20
-"""Of the strongest, in the table."""
+"""Of the strongest, in the table; no more than there are classes."""
 
 FEWEST_PAIRS = 5
 """In the table where none is drawn together."""
@@ -57,7 +57,7 @@ def resemblances_section(
     matrix = resemblances(student.logits, teacher.logits, student.labels, temperature)
     count = len(matrix)
     names = classes.named(count)
-    pairs = strongest_pairs(matrix, PAIRS, names)
+    pairs = strongest_pairs(matrix, min(PAIRS, count), names)
     if not pairs:
         return None
     within = _within(matrix, classes)

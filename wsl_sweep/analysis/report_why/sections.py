@@ -41,7 +41,7 @@ def why_sections(
     rows_of: RowsOf,
     folder: Place,
     *,
-    best: Mapping[str, Any] | None = None,
+    best_of: Callable[[], Mapping[str, Any] | None] = lambda: None,
     classes_of: ClassesOf = lambda dataset: Classes(),
     looks: Looks | None = None,
     say: Callable[[str], None] = lambda text: None,
@@ -55,14 +55,14 @@ def why_sections(
         compared: its final table; None where there is none yet.
         rows_of: the rows of a trial's epochs.
         folder: the sweep's, with what its trials left behind.
-        best: of the best student that learned from a teacher, its trial as in ``summary.json``; or None.
+        best_of: gives the trial of the best student that learned from a teacher, as in ``summary.json``, if any.
         classes_of: what the data set calls its classes.
         looks: of arms, variants and rows, as in the rest of the page.
         say: hears in words what could not be made.
     """
     known = looks or {}
     trials = sampled_trials(sweep.records)
-    replayed = replayed_trials(_judged(spec, state))
+    replayed = replayed_trials(_judged(state))
     sampled = trials[:: every(len(trials), MOST)]
 
     @functools.cache
@@ -77,7 +77,7 @@ def why_sections(
         "regularization samples and accuracy": lambda: claim_section(trials, known, _means(sampled, columns)),
         "the teacher": lambda: teacher_sections(spec, state, folder),
         "bias and variance": lambda: _bias_and_variance(sweep, state, folder),
-        "resemblances": lambda: _resemblances(best, folder, classes_of),
+        "resemblances": lambda: _resemblances(best_of(), folder, classes_of),
         "sensitivity": lambda: _sensitivity(spec, state, known),
     }
     found: list[Section] = []
@@ -99,7 +99,7 @@ def _bias_and_variance(sweep: SweepRecords, state: SweepState, folder: Place) ->
     return bias_variance_sections(replace(found, regimes=tuple(kept)))
 
 
-def _judged(spec: Spec, state: SweepState) -> list[TrialState]:
+def _judged(state: SweepState) -> list[TrialState]:
     """Of a search its trials, else all, as in ``analysis.reporting``."""
     trials = list(state.trials.values())
     return [one for one in trials if one.trial.stage == "search"] or trials
@@ -111,7 +111,7 @@ def _replay(
     metric, mode = spec.metrics[0], spec.modes[0]
     if not replayed:
         return None
-    judged = _judged(spec, state)
+    judged = _judged(state)
     return replay_section(
         full_curves(replayed, columns(), metric),
         metric,
