@@ -248,6 +248,21 @@ def test_the_mean_over_epochs_is_told_beside_it() -> None:
     assert len(cells(claimed(records, {one.trial_id: 0.5 for one in records[:3]}))) == 1, "three are too few"
 
 
+def test_trials_on_other_data_are_not_held_together() -> None:
+    """All in one the trials would fall; on the data that most of them have they rise."""
+    whole = line(1.0, count=6)
+    parts = [
+        replace(one, params={**one.params, "dataset.splits": "5", "dataset.split": str(number % 5), **more})
+        for number, one in enumerate([trial(50 + i, 0.9, 0.1) for i in range(8)])
+        for more in [{"teacher.split": "all" if number % 2 else "same"}]
+    ]
+    section = claimed([*parts, *whole])
+    assert "against what WSL says" in section.answer
+    assert any(note.startswith("8 trials on other data are left out") for note in section.notes)
+    split = [replace(one, params={**one.params, "dataset.split": str(i)}) for i, one in enumerate(line(1.0))]
+    assert cells(claimed(split))[0][4] == "5", "of one data set dealt out"
+
+
 def test_trials_that_do_not_tell_are_passed_over() -> None:
     good = line(-1.0)
     bad = [

@@ -37,6 +37,12 @@ from wsl_sweep.analysis.diagnostics.early_stopping import (
     early_correlations,
     replay_asha,
 )
+from wsl_sweep.analysis.diagnostics.regimes import (
+    Regime,
+    Students,
+    answer,
+    regimes,
+)
 from wsl_sweep.analysis.diagnostics.regularization import (
     Claim,
     Counts,
@@ -48,6 +54,7 @@ from wsl_sweep.analysis.diagnostics.regularization import (
     counts,
     jaccard_matrix,
     overlap,
+    regularization_samples,
 )
 from wsl_sweep.analysis.diagnostics.resampling import (
     bootstrap_interval,
@@ -97,6 +104,7 @@ __all__ = [
     "Estimate",
     "Overlap",
     "Pair",
+    "Regime",
     "ReliabilityBin",
     "Rung",
     "SeedOverlap",
@@ -104,10 +112,12 @@ __all__ = [
     "SoftLabels",
     "Softened",
     "Stability",
+    "Students",
     "TopLabels",
     "Tradeoff",
     "Warned",
     "WithinSuperclasses",
+    "answer",
     "asha_kept",
     "asha_rungs",
     "best_temperature",
@@ -129,6 +139,8 @@ __all__ = [
     "mean_soft_labels",
     "overlap",
     "pearson",
+    "regimes",
+    "regularization_samples",
     "replay_asha",
     "resemblances",
     "sensitivity",

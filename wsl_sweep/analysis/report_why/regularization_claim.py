@@ -12,7 +12,7 @@ from wsl_sweep.analysis.curves import FEWEST
 from wsl_sweep.analysis.diagnostics.correlation import Correlation
 from wsl_sweep.analysis.diagnostics.regularization import Claim, correlation_with_accuracy
 from wsl_sweep.analysis.plots.style import Looks, short
-from wsl_sweep.analysis.records import Record
+from wsl_sweep.analysis.records import SPLIT, Record
 from wsl_sweep.analysis.report_data import ResponseCurve, ResponseGroup, ResponsePoint
 from wsl_sweep.analysis.report_pictures import Picture, picture
 from wsl_sweep.analysis.report_sections import Captioned, Section
@@ -35,7 +35,9 @@ VERDICTS = ("supported", "contradicted", "not settled")
 
 @dataclass(frozen=True)
 class Sampled:
-    """A finished trial: its arm or variant, its τ, its share of regularization samples, its accuracy, its stage."""
+    """A finished trial: its arm or variant, its τ, its share of regularization samples, its accuracy, its stage, and
+    what says which data it, and its teacher, were trained on.
+    """
 
     trial_id: str
     label: str
@@ -43,6 +45,7 @@ class Sampled:
     fraction: float
     accuracy: float
     stage: str
+    data: str = ""
 
 
 def sampled_trials(records: Iterable[Record]) -> list[Sampled]:
@@ -57,8 +60,24 @@ def sampled_trials(records: Iterable[Record]) -> list[Sampled]:
         values = (one.metrics.get(FRACTION, math.nan), one.metrics.get(ACCURACY, math.nan), _temperature(one))
         if finite(values):
             label = one.arm or (one.variants[0] if one.variants else "")
-            found.append(Sampled(one.trial_id, label, values[2], values[0], values[1], one.stage))
+            found.append(Sampled(one.trial_id, label, values[2], values[0], values[1], one.stage, _data(one)))
     return found
+
+
+def _data(record: Record) -> str:
+    """A data set's settings, whichever of its splits, and whether the teacher saw the same one."""
+    own = {path: value for path, value in record.params.items() if path.startswith("dataset.")}
+    own |= {"teacher.split": record.params.get("teacher.split", "")}
+    return repr(sorted((path, value) for path, value in own.items() if path not in ("dataset.root", SPLIT)))
+
+
+def of_the_same_data(trials: Sequence[Sampled]) -> list[Sampled]:
+    """The trials on the data that most of them have; of equally many the first."""
+    counts: dict[str, int] = {}
+    for one in trials:
+        counts[one.data] = counts.get(one.data, 0) + 1
+    most = max(counts, key=lambda data: counts[data], default="")
+    return [one for one in trials if one.data == most]
 
 
 def _temperature(record: Record) -> float:
@@ -68,17 +87,18 @@ def _temperature(record: Record) -> float:
         return math.nan
 
 
-def claim_section(trials: Sequence[Sampled], looks: Looks, means: Mapping[str, float] | None = None) -> Section | None:
-    """The paper's claim, held against the trials of each temperature.
+def claim_section(sampled: Sequence[Sampled], looks: Looks, means: Mapping[str, float] | None = None) -> Section | None:
+    """The paper's claim, held against the trials of each temperature, on the data that most of them were trained on.
 
     Args:
-        trials: of ``sampled_trials``.
+        sampled: of ``sampled_trials``.
         looks: of arms and variants.
         means: trial id → its share of regularization samples, a mean over epochs, as far as it is known.
 
     Returns:
         None where no trial tells.
     """
+    trials = of_the_same_data(sampled)
     if not trials:
         return None
     groups: dict[float, list[Sampled]] = {}
@@ -105,6 +125,10 @@ def claim_section(trials: Sequence[Sampled], looks: Looks, means: Mapping[str, f
         notes.append("The trials of a search are no random ones: its sampler sought high accuracies.")
     if any(_apart(one) for one in claims.values()):
         notes.append("Where r and ρ lie far apart, a few trials far from the others make r: look at ρ and the picture.")
+    if len(trials) < len(sampled):
+        notes.append(
+            f"{len(sampled) - len(trials)} trials on other data are left out: accuracy depends on what was trained on."
+        )
     left = len(trials) - sum(len(enough[t]) for t in told)
     warnings: tuple[str, ...] = ()
     if 2 * left > len(trials):
