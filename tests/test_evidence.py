@@ -160,7 +160,15 @@ def test_the_report_of_a_sweep_whose_folder_lost_it_is_the_same(here: Workplace)
     assert again.replace(again.split(" UTC")[0][-16:], stamp) == before
 
 
-@pytest.mark.parametrize("name", ["compare_variants", "regularization_samples"])
+TOLD = {
+    "compare_variants": "alpha: ",
+    "regularization_samples": "regularization samples: ",
+    "why": "the best distilled student is ",
+}
+"""What a notebook says, by its name."""
+
+
+@pytest.mark.parametrize("name", TOLD)
 def test_a_notebook_runs_on_it(swept: Workplace, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(REPO))
     monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
@@ -175,7 +183,32 @@ def test_a_notebook_runs_on_it(swept: Workplace, name: str, monkeypatch: pytest.
     assert pictures >= 3
     told = "".join(output.get("text", "") for output in outputs)
     assert "Traceback" not in told
-    assert ("alpha: " if name == "compare_variants" else "regularization samples: ") in told
+    assert TOLD[name] in told
+
+
+def test_the_report_says_why(swept: Workplace) -> None:
+    text = (swept.folder / "runs" / "alpha" / "report.html").read_text()
+    for key in ("early-stopping-replay", "regularization-who", "teacher", "bias-variance-seeds", "resemblances"):
+        assert f'<section id="{key}">' in text
+    kept = os.listdir(swept.folder / "runs" / "alpha" / "teacher_logits")
+    assert len(kept) == 1
+
+
+def test_the_teacher_and_the_students_are_diagnosed(here: Workplace) -> None:
+    def told(*arguments: str) -> Any:
+        output = here.run("diagnose", *arguments, "--json")
+        return json.loads(output[output.index("{") :])  # behind what is said of how far it is
+
+    teacher = told("teacher", "alpha")
+    trials = here.summary("alpha")["trials"]
+    assert {trial["teacher_id"] for trial in trials} - {None} == {teacher["teacher_id"]}
+    assert [one["k"] for one in teacher["top"]] == [1, 2, 3, 4, 5]
+    students = told("bias-variance", "alpha")
+    (regime,) = students["regimes"]
+    assert (regime["over"], regime["seeds"]) == ("seeds", [1000, 1001, 1002])
+    for one in regime["students"]:
+        terms = one["terms"]["whole"]
+        assert terms["bias"]["value"] + terms["variance"]["value"] == pytest.approx(terms["cross_entropy"]["value"])
 
 
 def test_soft_labels_of_the_best_student(here: Workplace) -> None:

@@ -30,6 +30,8 @@ ROOTS: dict[str, Callable[[Path], Path]] = {
 }
 """File → what makes the data that it needs."""
 
+SHORT = ("schedule.epochs=2", "schedule.milestones=[]", "teacher.schedule.epochs=2", "teacher.schedule.milestones=[]")
+
 RUN_ALL = """
 import functools, json, os, sys, traceback
 from pathlib import Path
@@ -44,7 +46,7 @@ import ray
 ray.init = functools.partial(ray.init, num_cpus=1)
 driving.stop_ray = lambda: None
 roots = json.loads(os.environ["ROOTS"])
-short = ("schedule.epochs=2", "schedule.milestones=[]", "teacher.schedule.epochs=2", "teacher.schedule.milestones=[]")
+short = tuple(json.loads(os.environ["SHORT"]))
 for path in map(Path, sys.argv[1:]):
     trials = 3 if "search" in yaml.safe_load(path.read_text()) else None
     root = (f"dataset.root={roots[path.stem]}",) if path.stem in roots else ()
@@ -64,7 +66,7 @@ def ran(new_workplace: Callable[[str], Workplace]) -> tuple[Workplace, str]:
     files = [str(REPO / "search_spaces" / f"{name}.yaml") for name in (*SPACES, GRID)]
     environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
     roots = {name: str(make(workplace.folder / f"data_of_{name}")) for name, make in ROOTS.items()}
-    environment["ROOTS"] = json.dumps(roots)
+    environment |= {"ROOTS": json.dumps(roots), "SHORT": json.dumps(SHORT)}
     ended = subprocess.run(
         [sys.executable, "-c", RUN_ALL, *files],
         cwd=workplace.folder,
@@ -107,6 +109,27 @@ def test_a_grid_crosses_variants_and_a_finished_name_gets_a_number(ran: tuple[Wo
     assert cells == [("ce", None), *((name, t) for name in ("kd", "wsl") for t in (1.0, 2.0, 4.0, 8.0))]
     assert again["sweep"] == f"{GRID}-2"
     assert _comparable(summary) == _comparable(again)
+
+
+def test_students_of_disjoint_parts_stand_in_regimes_of_their_own(ran: tuple[Workplace, str]) -> None:
+    """The protocol that has run is looked at, and not run again."""
+    workplace = ran[0]
+    summary = workplace.summary("bias_variance")
+    seen = {trial["variants"][0]: set[str]() for trial in summary["trials"]}
+    for trial in summary["trials"]:
+        seen[trial["variants"][0]].add(trial["teacher_id"])
+    assert {name: len(ids) for name, ids in seen.items() if name.endswith(("parts", "each"))} == {
+        "ce_parts": 1, "kd_parts": 1, "wsl_parts": 1, "kd_each": 2, "wsl_each": 2,
+    }  # fmt: skip
+    file = str(REPO / "search_spaces" / "bias_variance.yaml")
+    asked = [part for path in SHORT for part in ("--set", path)]
+    output = workplace.run("diagnose", "bias-variance", file, *asked, "--seeds", "2", "--json")
+    told = json.loads(output[output.index("{") :])
+    assert told["sweep"] == "bias_variance"
+    assert [[one["name"] for one in regime["students"]] for regime in told["regimes"]] == [
+        ["ce", "kd", "wsl"], ["ce_parts", "kd_parts", "wsl_parts"], ["ce_parts", "kd_each", "wsl_each"],
+    ]  # fmt: skip
+    assert not (workplace.folder / "runs" / "bias_variance-2").exists()
 
 
 def test_sentences_are_measured_on_both_dev_sets(ran: tuple[Workplace, str]) -> None:
