@@ -51,6 +51,19 @@ def test_products_are_float32_whatever_was_asked_for_before() -> None:
     torch.testing.assert_close(left @ right, wanted, rtol=1e-5, atol=0)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(("width", "hidden"), [(36, 6), (33, 17), (100, 7), (768, 3)])
+def test_what_is_computed_of_an_example_does_not_depend_on_its_place_in_the_batch(
+    width: int, hidden: int, threads: int
+) -> None:
+    """Some processors' products do, unless MKL is told otherwise before its first one."""
+    prepare_process(threads)
+    model = torch.nn.Sequential(torch.nn.Linear(width, hidden), torch.nn.ReLU(), torch.nn.Linear(hidden, 11))
+    batch, order = torch.randn(64, width), torch.randperm(64)
+    with torch.no_grad():
+        assert torch.equal(model(batch)[order], model(batch[order]))
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("kind", ["cpu", "cuda"])
 def test_a_named_precision_is_itself(precision: str, kind: str) -> None:
