@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -176,3 +177,46 @@ def end_session(process: subprocess.Popen[Any]) -> None:
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+@dataclass
+class Answer:
+    """What a command ended with, and what it wrote."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """All of standard output, which must be one JSON value without NaN."""
+        return json.loads(self.out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+
+    @property
+    def flat(self) -> str:
+        """Standard output in one line, without the blanks of tables."""
+        return re.sub(r"\s+", " ", self.out)
+
+
+Command = Callable[..., Answer]
+
+
+@pytest.fixture
+def wsl(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """``wsl-sweep ARGUMENTS`` in this process; checks its exit code."""
+
+    def command(*arguments: str, expect: int = 0) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["wsl-sweep", *arguments])
+        capsys.readouterr()
+        from wsl_sweep.cli import main
+
+        with pytest.raises(SystemExit) as ended:
+            main()
+        output = capsys.readouterr()
+        answer = Answer(int(ended.value.code or 0), output.out, output.err)
+        assert answer.code == expect, answer.out + answer.err
+        assert "Traceback" not in answer.err
+        assert "unexpected" not in answer.err
+        return answer
+
+    return command

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import random
 import re
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +14,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.conftest import Command
 from tests.spec.helpers import run_command
-from wsl_sweep.cli import main
 from wsl_sweep.data import load
 from wsl_sweep.models import build
 from wsl_sweep.spec.identity import teacher_identity
@@ -47,28 +45,6 @@ SHORT_TEACHER = ("--set", "teacher.model=convnet_3", "--set", "teacher.schedule.
 CIFAR = "cifar100/resnet56-resnet20"
 
 
-@dataclass
-class Answer:
-    """What a command ended with, and what it wrote."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        """All of standard output, which must be one JSON value."""
-        return json.loads(self.out)
-
-    @property
-    def flat(self) -> str:
-        """Standard output in one line, without the blanks of tables."""
-        return re.sub(r"\s+", " ", self.out)
-
-
-Command = Callable[..., Answer]
-
-
 @pytest.fixture(autouse=True)
 def own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A cache and a working folder of the test's own, on the CPU; torch's settings are put back."""
@@ -83,25 +59,6 @@ def own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     torch.set_grad_enabled(True)
     random.seed()
     np.random.seed()
-
-
-@pytest.fixture
-def wsl(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """``wsl-sweep ARGUMENTS`` in this process; checks its exit code."""
-
-    def command(*arguments: str, expect: int = 0) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["wsl-sweep", *arguments])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        output = capsys.readouterr()
-        answer = Answer(int(ended.value.code or 0), output.out, output.err)
-        assert answer.code == expect, answer.out + answer.err
-        assert "Traceback" not in answer.err
-        assert "unexpected" not in answer.err
-        return answer
-
-    return command
 
 
 DATASET = {

@@ -11,13 +11,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 from scipy import special
-from typer.testing import CliRunner
 
 from tests.app.exported_sweep import MadeSweep
+from tests.conftest import Command
 from wsl_sweep.app import bias_variance as module
 from wsl_sweep.app.bias_variance import diagnose_bias_variance, run_protocol
 from wsl_sweep.app.options import Finished, RunOptions
-from wsl_sweep.cli import app
 from wsl_sweep.errors import WslSweepError
 from wsl_sweep.spec.loading import CommandLine
 from wsl_sweep.storage import place
@@ -43,6 +42,9 @@ seeds: 2
 """
 
 
+ASKED = ("diagnose", "bias-variance")
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[MadeSweep, str]:
     """A sweep of ten students that were really trained, and evaluated on the test part."""
@@ -65,13 +67,6 @@ def sweep(trained: tuple[MadeSweep, str], monkeypatch: pytest.MonkeyPatch, tmp_p
     return trained[0]
 
 
-def run(*arguments: str) -> tuple[int, str, str]:
-    done = CliRunner().invoke(app, ["diagnose", "bias-variance", *arguments], catch_exceptions=True)
-    if isinstance(done.exception, WslSweepError):  # which main prints
-        return done.exception.exit_code, done.stdout, str(done.exception)
-    return done.exit_code, done.stdout, done.stderr
-
-
 def direct(sweep: MadeSweep, variant: str, part: str) -> tuple[float, float, float]:
     """Bias, mean divergence and mean cross-entropy of a variant's students, each by its own definition."""
     kept = [
@@ -88,10 +83,8 @@ def direct(sweep: MadeSweep, variant: str, part: str) -> tuple[float, float, flo
 
 
 @pytest.mark.parametrize("part", ["validation", "test"])
-def test_the_figures_are_those_of_the_kept_logits(sweep: MadeSweep, part: str) -> None:
-    code, out, _ = run(sweep.name, "--storage", str(sweep.storage), "--part", part, "--json")
-    assert code == 0
-    told: dict[str, Any] = json.loads(out)
+def test_the_figures_are_those_of_the_kept_logits(sweep: MadeSweep, wsl: Command, part: str) -> None:
+    told: dict[str, Any] = wsl(*ASKED, sweep.name, "--storage", str(sweep.storage), "--part", part, "--json").json
     assert told["part"] == part
     assert [(one["over"], [each["name"] for each in one["students"]]) for one in told["regimes"]] == [
         ("seeds", ["ce", "kd"]),
@@ -133,9 +126,8 @@ def test_what_teachers_say_is_the_same_kept_or_computed(sweep: MadeSweep) -> Non
         assert one.against == other.against or one.against[0].tradeoff.whole == other.against[0].tradeoff.whole
 
 
-def test_people_read_a_table_for_each_regime(sweep: MadeSweep, tmp_path: Path) -> None:
-    code, out, _ = run(sweep.name, "--storage", str(sweep.storage), "--to", str(tmp_path / "page.html"))
-    assert code == 0
+def test_people_read_a_table_for_each_regime(sweep: MadeSweep, wsl: Command, tmp_path: Path) -> None:
+    out = wsl(*ASKED, sweep.name, "--storage", str(sweep.storage), "--to", str(tmp_path / "page.html")).out
     for text in ("seeds only", "disjoint training data, one teacher", "a teacher each", "middle term of eq. 3"):
         assert text in out
     assert (tmp_path / "page.html").is_file()
@@ -152,10 +144,8 @@ def test_people_read_a_table_for_each_regime(sweep: MadeSweep, tmp_path: Path) -
         (["whole", "--to", "."], "is a folder"),
     ],
 )
-def test_what_cannot_be_is_said(sweep: MadeSweep, arguments: list[str], said: str) -> None:
-    code, _, error = run(*arguments, "--storage", str(sweep.storage))
-    assert code == 2
-    assert said in error
+def test_what_cannot_be_is_said(sweep: MadeSweep, wsl: Command, arguments: list[str], said: str) -> None:
+    assert said in wsl(*ASKED, *arguments, "--storage", str(sweep.storage), expect=2).err
 
 
 def test_a_sweep_without_two_students_says_so(sweep: MadeSweep, tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import json
 import math
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,8 @@ from sklearn.metrics import accuracy_score, log_loss
 from torch import nn
 
 from tests.app.exported_sweep import MadeSweep
+from tests.conftest import Command
 from wsl_sweep.app import diagnose_teacher
-from wsl_sweep.cli import main
 from wsl_sweep.data import load
 from wsl_sweep.data.dataset import load_test
 from wsl_sweep.models import build
@@ -84,23 +83,6 @@ Logits = NDArray[np.float32]
 Labels = NDArray[np.int64]
 
 
-@dataclass
-class Answer:
-    """What a command ended with, and what it wrote."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        """All of standard output, which must be one JSON value without NaN."""
-        return json.loads(self.out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
-
-
-Command = Callable[..., Answer]
-
-
 @pytest.fixture(autouse=True)
 def own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A cache and a working folder of the test's own, on the CPU; torch's settings are put back."""
@@ -113,25 +95,6 @@ def own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     yield tmp_path
     torch.set_num_threads(threads)
     torch.set_grad_enabled(True)
-
-
-@pytest.fixture
-def wsl(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """``wsl-sweep ARGUMENTS`` in this process; checks its exit code."""
-
-    def command(*arguments: str, expect: int = 0) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["wsl-sweep", *arguments])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        output = capsys.readouterr()
-        answer = Answer(int(ended.value.code or 0), output.out, output.err)
-        assert answer.code == expect, answer.out + answer.err
-        assert "Traceback" not in answer.err
-        assert "unexpected" not in answer.err
-        return answer
-
-    return command
 
 
 @pytest.fixture

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from wsl_sweep.analysis.diagnostics.calibration import Calibration
 from wsl_sweep.analysis.diagnostics.soft_labels import (
     ErasedInformation,
@@ -17,6 +15,7 @@ from wsl_sweep.analysis.diagnostics.soft_labels import (
     Stability,
     erased_information,
 )
+from wsl_sweep.analysis.plain import plain
 from wsl_sweep.analysis.suggestions import Suggestion, suggestions
 
 
@@ -144,7 +143,7 @@ def teacher_json(found: FoundTeacher) -> dict[str, Any]:
     ``values`` (YAML), ``note``; ``notes``.
     """
     soft = found.soft
-    figures: dict[str, Any] = _plain(
+    figures: dict[str, Any] = plain(
         {
             "teacher": found.teacher_id,
             "model": found.model,
@@ -243,16 +242,3 @@ def _erased(against: Against) -> dict[str, Any]:
         "reversed": against.reversed,
         "sentence": against.sentence,
     }
-
-
-def _plain(value: Any) -> Any:
-    """As JSON has it: arrays and tuples as lists, numbers that are none as None."""
-    if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
-    if isinstance(value, Mapping):
-        return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
-    return value

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wsl_sweep.analysis.diagnostics.regimes import answer
 from wsl_sweep.analysis.leftovers import Logits
+from wsl_sweep.analysis.plain import plain
 from wsl_sweep.analysis.records import records_of
 from wsl_sweep.analysis.tradeoffs import BiasAndVariance, Part, look
 from wsl_sweep.app.folders import find_sweep, open_sweep, read_plan, state_as_it_stands, sweep_status
@@ -197,17 +196,5 @@ def as_plain_data(found: BiasAndVariance) -> dict[str, Any]:
     return {
         "part": found.part,
         "notes": list(found.notes),
-        "regimes": [{**_plain(one), "answer": answer(one)} for one in found.regimes],
+        "regimes": [{**plain(one), "answer": answer(one)} for one in found.regimes],
     }
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_plain(inner) for inner in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value

@@ -69,6 +69,21 @@ def check_temperature(temperature: float) -> None:
         raise ValueError(f"temperature must be finite and above 0, not {temperature}")
 
 
+def as_pair(
+    student_logits: ArrayLike, teacher_logits: ArrayLike, labels: ArrayLike, temperature: float
+) -> tuple[Numbers, Numbers, Labels]:
+    """What a student and a teacher say of the same examples, and their labels, for a temperature; nothing is copied.
+
+    Raises:
+        ValueError: shapes, labels or temperature are none.
+    """
+    student, teacher = as_logits(student_logits, "student logits"), as_logits(teacher_logits, "teacher logits")
+    if student.shape != teacher.shape:
+        raise ValueError(f"student and teacher logits differ in shape: {student.shape} and {teacher.shape}")
+    check_temperature(temperature)
+    return student, teacher, as_labels(labels, *student.shape)
+
+
 def pieces(examples: int, width: int) -> Iterator[slice]:
     """Slices over examples, each of about CELLS numbers where an example has ``width`` of them."""
     step = max(1, CELLS // max(1, width))

@@ -16,9 +16,8 @@ from wsl_sweep.analysis.diagnostics.arrays import (
     Labels,
     Mask,
     as_labels,
-    as_logits,
     as_masks,
-    check_temperature,
+    as_pair,
     label_margin,
     pieces,
     wide,
@@ -129,11 +128,7 @@ def regularization_samples(
     """
     from scipy.special import expit
 
-    student, teacher = as_logits(student_logits, "student logits"), as_logits(teacher_logits, "teacher logits")
-    if student.shape != teacher.shape:
-        raise ValueError(f"student and teacher logits differ in shape: {student.shape} and {teacher.shape}")
-    true = as_labels(labels, *student.shape)
-    check_temperature(temperature)
+    student, teacher, true = as_pair(student_logits, teacher_logits, labels, temperature)
     found = np.empty(len(true), dtype=np.bool_)
     for part in pieces(*student.shape):
         ours, theirs, of_part = wide(student[part]), wide(teacher[part]), true[part]

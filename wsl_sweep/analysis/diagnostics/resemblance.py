@@ -12,9 +12,7 @@ from wsl_sweep.analysis.diagnostics.arrays import (
     Floats,
     Labels,
     add_by_label,
-    as_labels,
-    as_logits,
-    check_temperature,
+    as_pair,
     pieces,
     softmax,
     wide,
@@ -89,11 +87,7 @@ def resemblances(student_logits: ArrayLike, teacher_logits: ArrayLike, labels: A
     Raises:
         ValueError: shapes, labels or temperature are none, or a logit is not finite.
     """
-    student, teacher = as_logits(student_logits, "student logits"), as_logits(teacher_logits, "teacher logits")
-    if student.shape != teacher.shape:
-        raise ValueError(f"student and teacher logits differ in shape: {student.shape} and {teacher.shape}")
-    true = as_labels(labels, *student.shape)
-    check_temperature(temperature)
+    student, teacher, true = as_pair(student_logits, teacher_logits, labels, temperature)
     classes = student.shape[1]
     total = np.zeros((classes, classes))  # class of the example, logit
     for part in pieces(len(true), 2 * classes):
