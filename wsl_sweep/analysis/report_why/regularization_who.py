@@ -119,7 +119,8 @@ def who_of(label: str, by_seed: Mapping[int, SampleMasks], seeds: int | None = N
     notes = []
     finished = len(by_seed) if seeds is None else seeds
     if len(used) < finished:
-        notes.append(f"Of {label} {len(used)} of {finished} seeds have kept who their regularization samples were.")
+        why = "kept no masks" if len(sound) == len(used) else "kept none, or were trained on another number of examples"
+        notes.append(f"Of {label} {len(used)} of {finished} seeds are told of: the others {why}.")
     if not same:
         notes.append(f"The seeds of {label} were trained on different examples, so they are not held together.")
     with np.errstate(invalid="ignore"):
