@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import gc
 import multiprocessing
 import os
 import signal
@@ -50,7 +51,8 @@ class Loading:
         loader = self._busy[mine] = self._idle.pop() if self._idle else self._started()
         loader.sampler.work = work  # type: ignore[attr-defined]
         try:
-            results = iter(loader)
+            with _garbage_left():
+                results = iter(loader)
             for _ in work[1:]:
                 yield next(results)
             last = next(results)
@@ -118,8 +120,25 @@ def _as_it_is(result: Any) -> Any:
     return result
 
 
+@contextlib.contextmanager
+def _garbage_left() -> Iterator[None]:
+    """Meanwhile no garbage is collected, nor in a process that is forked meanwhile before it says so itself."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
 def _begin(_: int) -> None:
-    """Leaves to the training what is the training's: Ctrl-C, and the locks of files that it has open."""
+    """Leaves to the training what is the training's: Ctrl-C, the locks of files that it has open, and its garbage.
+
+    Of that some, such as a store of torch.distributed's, which has a thread, would end a process that collects it here.
+    """
+    gc.freeze()
+    gc.enable()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform != "linux":
         return

@@ -142,7 +142,7 @@ def test_curves_that_cross_lie_by_a_known_amount() -> None:
     assert found.lies is True
     assert found.correlations[0].rho == pytest.approx(-1.0)
     assert found.rungs[0].mean_regret > 0.01
-    assert found.sentence.startswith("Early stopping lies for wsl, by more than the margin of 0.01")
+    assert found.sentence.startswith("Early stopping lies for wsl beyond the margin of 0.01: ")
     worst_first = replay_asha(curves, reduction_factor=3, orders=1)
     assert worst_first.rungs[0].kept == 1  # the first of all stays, everyone after it began lower
     assert worst_first.rungs[0].regret == pytest.approx(0.4)
