@@ -189,7 +189,8 @@ def test_a_trial_on_two_processes_has_the_metrics_of_one(two: Group, sets: tuple
         assert row.keys() == other.keys()
         for name in set(row) - set(UNTIMED):
             assert row[name] == pytest.approx(other[name], rel=1e-4, abs=1e-5), name
-    assert all(near(student[name], own[name]) for name in own)
+    for name in own:  # rounding grows from step to step
+        torch.testing.assert_close(student[name], own[name], rtol=1e-4, atol=1e-4)
 
 
 # --- what goes wrong -------------------------------------------------------------------------------------------------
