@@ -201,7 +201,7 @@ def test_the_teacher_and_the_students_are_diagnosed(here: Workplace) -> None:
 
     teacher = told("teacher", "alpha")
     trials = here.summary("alpha")["trials"]
-    assert {trial["teacher_id"] for trial in trials} - {None} == {teacher["teacher_id"]}
+    assert {trial["teacher_id"] for trial in trials} - {None} == {teacher["teacher"]}
     assert [one["k"] for one in teacher["top"]] == [1, 2, 3, 4, 5]
     students = told("bias-variance", "alpha")
     (regime,) = students["regimes"]
