@@ -15,6 +15,7 @@ from wsl_sweep.analysis.diagnostics.soft_labels import FEW, Softened, SoftLabels
 from wsl_sweep.analysis.found_teacher import FoundTeacher, compared
 from wsl_sweep.analysis.leftovers import Logits, kept_logits, teacher_logits
 from wsl_sweep.analysis.plots import calibration as plots
+from wsl_sweep.analysis.plots.heat import heat_map
 from wsl_sweep.analysis.plots.style import short
 from wsl_sweep.analysis.report_pictures import Picture, picture
 from wsl_sweep.analysis.report_sections import Captioned, Section
@@ -264,8 +265,9 @@ def _confusions(found: FoundTeacher) -> Picture:
         note = f"{at}: the {len(bars)} largest mean probabilities of another class."
         return picture("What soft labels confuse", plots.classes_by(bars), table, note)
     names = found.class_names or tuple(map(str, range(found.soft.classes)))
-    note = f"{at}. Strongest: {plots.highest_beside(means):.3g}; grey: the true class itself."
-    return picture("Mean soft label of each class", plots.soft_label_map(means, names), table, note)
+    beside = np.where(np.eye(len(means), dtype=bool), np.nan, means)
+    drawn = heat_map(beside, names, "true class", "mean soft label", ("", "the highest of another class"))
+    return picture("Mean soft label of each class", drawn, table, f"{at}. Grey: the true class itself.")
 
 
 def _largest_beside(means: Floats, most: int) -> list[tuple[int, int]]:

@@ -12,32 +12,22 @@ from matplotlib.patches import Polygon
 from matplotlib.ticker import FixedLocator
 
 from wsl_sweep.analysis.plots.sheet import (
-    LABEL,
-    LEFT,
-    RIGHT,
     TICK,
-    WIDTH,
     Entry,
-    Legend,
-    blank,
-    draw_legend,
+    chart,
     fence,
     padded,
-    panel,
     plain,
     scale_x,
     scale_y,
     stroke,
     thinned,
-    write,
 )
-from wsl_sweep.analysis.plots.style import OTHER, Look, Looks, fitted, light, looks_of
+from wsl_sweep.analysis.plots.style import OTHER, Look, Looks, light, looks_of
 from wsl_sweep.analysis.report_data import CurveGroup, EarlyStopping, FanGroup, Interval, LearningCurve
 
 STEPS, GREY_STEPS = 160, 60
 """At most so many epochs of a line, and of a grey one, are drawn, evenly."""
-
-HEIGHT: Final = 190.0
 
 
 LEVEL: Final = Look("muted", "none", (0, (1.4, 1.6)))
@@ -121,12 +111,7 @@ def _unmarked(look: Look) -> Look:
 
 
 def _panel(name: str, entries: list[Entry], y_range: Interval, epochs: Sequence[int]) -> tuple[Figure, Axes]:
-    legend = Legend(entries)
-    top = 24 + legend.height
-    figure = blank(top + HEIGHT + 38)
-    write(figure, 2, 14, fitted(name, WIDTH - 4, LABEL), role="muted")
-    draw_legend(figure, 20, legend)
-    axes = panel(figure, LEFT, top, WIDTH - LEFT - RIGHT, HEIGHT)
+    figure, axes = chart(name, entries, "epoch")
     scale_y(axes, *y_range)
     first, last = min(epochs, default=1), max(epochs, default=1)
     scale_x(axes, *padded(first, last, 0.015))
@@ -135,7 +120,6 @@ def _panel(name: str, entries: list[Entry], y_range: Interval, epochs: Sequence[
         ticks = list(range(first, last + 1)) if last - first < 8 else [first, last]
     axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.set_xticks(ticks, [str(round(tick)) for tick in ticks], **plain(TICK, "muted"))
-    write(figure, WIDTH - RIGHT, top + HEIGHT + 32, "epoch", role="muted", ha="right")
     return figure, axes
 
 

@@ -1,4 +1,7 @@
-"""A square of numbers as colours: blue below zero, orange above, the stronger the further from it."""
+"""A square of numbers as colours: blue below zero, orange above, the stronger the further from it.
+
+Of numbers that are never below zero there is one colour.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +64,7 @@ def heat_map(
     write(figure, 2, 13, f"rows: {rows}", role="muted", size=TICK + 0.5)
     if count <= NAMED:
         _names(figure, names, label, side)
-    _key(figure, 20 + side + label + 2, largest, ends)
+    _key(figure, 20 + side + label + 2, largest, ends, below=bool((np.nan_to_num(values) < 0).any()))
     return figure
 
 
@@ -90,10 +93,10 @@ def _names(figure: Figure, names: Sequence[str], label: float, side: float) -> N
         )  # fmt: skip
 
 
-def _key(figure: Figure, top: float, largest: float, ends: tuple[str, str]) -> None:
-    """What the colours are: a strip from far below zero to far above."""
-    shown = [(SIDES[0], opacity) for opacity in reversed(OPACITY)] + [("paper", 1.0)]
-    shown += [(SIDES[1], opacity) for opacity in OPACITY]
+def _key(figure: Figure, top: float, largest: float, ends: tuple[str, str], *, below: bool) -> None:
+    """What the colours are: a strip from far below zero, if anything is below it, to far above."""
+    shown = [(SIDES[0], opacity) for opacity in reversed(OPACITY)] if below else []
+    shown += [("paper", 1.0), *((SIDES[1], opacity) for opacity in OPACITY)]
     axes = panel(figure, 2, top, WIDTH - 4, 10)
     axes.set_xlim(0, len(shown))
     axes.set_ylim(1, 0)
@@ -101,8 +104,9 @@ def _key(figure: Figure, top: float, largest: float, ends: tuple[str, str]) -> N
     for index, (role, opacity) in enumerate(shown):
         axes.add_patch(Rectangle((index, 0), 1, 1, facecolor=light(role), alpha=opacity, **style))
     axes.add_patch(Rectangle((0, 0), len(shown), 1, facecolor="none", edgecolor=light("frame"), linewidth=0.8))
-    write(figure, 2, top + 23, f"−{short(float(f'{largest:.2g}'))}: {ends[0]}", size=TICK, role="muted")
-    write(figure, WIDTH / 2, top + 23, "0", size=TICK, role="muted", ha="center")
+    if below:
+        write(figure, 2, top + 23, f"−{short(float(f'{largest:.2g}'))}: {ends[0]}", size=TICK, role="muted")
+    write(figure, WIDTH / 2 if below else 2, top + 23, "0", size=TICK, role="muted", ha="center" if below else "left")
     write(
         figure, WIDTH - 2, top + 23, f"{short(float(f'{largest:.2g}'))}: {ends[1]}", size=TICK, role="muted", ha="right"
     )

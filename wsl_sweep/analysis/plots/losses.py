@@ -14,27 +14,18 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator
 
 from wsl_sweep.analysis.plots.sheet import (
-    LABEL,
-    LEFT,
-    RIGHT,
     TICK,
-    WIDTH,
     Entry,
-    Legend,
-    blank,
-    draw_legend,
+    chart,
     padded,
-    panel,
     plain,
     scale_x,
     scale_y,
     stroke,
-    write,
 )
-from wsl_sweep.analysis.plots.style import Look, fitted, light, measured, named
+from wsl_sweep.analysis.plots.style import Look, light, measured, named
 from wsl_sweep.analysis.report_data import Interval
 
-HEIGHT: Final = 190.0
 MARGIN: Final = Look("ink", "none", (0, (4, 2.5)))
 FITTED: Final = Look("muted", "none", (0, (1.4, 1.6)))
 CONFIRMED: Final = 0.16
@@ -83,7 +74,8 @@ def tolerance(one: Tolerance, look: Look) -> Figure:
     if largest > top:
         entries.append(Entry("more is lost than is drawn", Look("muted", "^"), "marker"))
     low, high = one.values[0], one.values[-1]
-    figure, axes, bottom = _panel(f"lost of {one.metric}", entries, (0.0, 1.06 * top))
+    figure, axes = chart(f"lost of {one.metric}", entries, named(one.parameter))
+    scale_y(axes, 0.0, 1.06 * top)
     scale_x(axes, *_room(low, high, one.log), log=one.log)
     if one.confirmed is not None:
         left, right = one.confirmed
@@ -98,7 +90,6 @@ def tolerance(one: Tolerance, look: Look) -> Figure:
     _dots(axes, [(one.values[nearest], one.lost[nearest])], look, hollow=False)
     beyond = [(x, 1.03 * top) for x, lost in zip(one.values, one.lost, strict=True) if lost > 1.06 * top]
     _dots(axes, [beyond[0], beyond[-1]] if beyond else [], Look("muted", "^"), hollow=False)
-    write(figure, WIDTH - RIGHT, bottom, fitted(named(one.parameter), WIDTH - 60, LABEL), role="muted", ha="right")
     return figure
 
 
@@ -111,7 +102,8 @@ def rungs(steps: Sequence[Step], metric: str, margin: float, look: Look) -> Figu
         entries.append(Entry(f"margin, {measured(metric, margin)}", MARGIN))
     values = [value for step in steps for value in (step.mean, step.high, step.own)]
     _, top = padded(0.0, max([margin, *values]))
-    figure, axes, bottom = _panel(f"lost of the best {metric}", entries, (-0.04 * top, top))
+    figure, axes = chart(f"lost of the best {metric}", entries, "decided after so many epochs")
+    scale_y(axes, -0.04 * top, top)
     axes.set_xlim(-0.5, len(steps) - 0.5)
     axes.axhline(axes.get_ylim()[0], color=light("frame"), linewidth=1.4, linestyle="-", zorder=1)
     axes.xaxis.set_major_locator(FixedLocator(range(len(steps))))
@@ -123,20 +115,7 @@ def rungs(steps: Sequence[Step], metric: str, margin: float, look: Look) -> Figu
     places = range(len(steps))
     _dots(axes, [(place, step.mean) for place, step in zip(places, steps, strict=True)], look, hollow=False)
     _dots(axes, [(place + 0.16, step.own) for place, step in zip(places, steps, strict=True)], look, hollow=True)
-    write(figure, WIDTH - RIGHT, bottom, "decided after so many epochs", role="muted", ha="right")
     return figure
-
-
-def _panel(name: str, entries: Sequence[Entry], y_range: Interval) -> tuple[Figure, Axes, float]:
-    """Figure, axes, and where the text below them stands."""
-    legend = Legend(entries)
-    top = 24 + legend.height
-    figure = blank(top + HEIGHT + 38)
-    write(figure, 2, 14, fitted(name, WIDTH - 4, LABEL), role="muted")
-    draw_legend(figure, 20, legend)
-    axes = panel(figure, LEFT, top, WIDTH - LEFT - RIGHT, HEIGHT)
-    scale_y(axes, *y_range)
-    return figure, axes, top + HEIGHT + 32
 
 
 def _dots(axes: Axes, points: Sequence[tuple[float, float]], look: Look, *, hollow: bool) -> None:

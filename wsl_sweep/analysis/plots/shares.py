@@ -11,12 +11,11 @@ from matplotlib.patches import Rectangle
 
 from wsl_sweep.analysis.plots.sheet import (
     LABEL,
-    LEFT,
-    RIGHT,
     WIDTH,
     Entry,
     Legend,
     blank,
+    chart,
     draw_legend,
     panel,
     scale_x,
@@ -29,8 +28,6 @@ from wsl_sweep.analysis.plots.style import Look, fitted, light
 PITCH: Final = 21.0
 NAMES, VALUES = 116.0, 52.0
 """Pixels of a bar's row; for its name; for its number."""
-
-HEIGHT: Final = 190.0
 
 
 @dataclass(frozen=True)
@@ -80,12 +77,8 @@ def class_shares(bars: Sequence[Bar], whole: float, look: Look) -> Figure:
 def how_often(bins: Sequence[Bin], name: str, look: Look) -> Figure:
     """The share of examples by how often it happened to them, as bars; what chance gives, as steps."""
     ink = Look("ink", "none")
-    legend = Legend([Entry("as it was", look, "area"), Entry("as chance would have it", ink)])
-    top = 24 + legend.height
-    figure = blank(top + HEIGHT + 38)
-    write(figure, 2, 14, "share of the training examples", role="muted")
-    draw_legend(figure, 20, legend)
-    axes = panel(figure, LEFT, top, WIDTH - LEFT - RIGHT, HEIGHT)
+    entries = [Entry("as it was", look, "area"), Entry("as chance would have it", ink)]
+    figure, axes = chart("share of the training examples", entries, name)
     scale_y(axes, 0.0, 1.05 * max([1e-9, *(value for one in bins for value in (one.share, one.expected))]))
     scale_x(axes, bins[0].low - 0.5, bins[-1].high + 0.5)
     steps: list[tuple[float, float]] = []
@@ -98,5 +91,4 @@ def how_often(bins: Sequence[Bin], name: str, look: Look) -> Figure:
         )  # fmt: skip
         steps += [(left, one.expected), (right, one.expected)]
     axes.add_line(stroke([x for x, _ in steps], [y for _, y in steps], ink, 1.6))
-    write(figure, WIDTH - RIGHT, top + HEIGHT + 32, fitted(name, WIDTH - 60, LABEL), role="muted", ha="right")
     return figure

@@ -27,6 +27,8 @@ TICK: Final = 10.5
 """Sizes of text, in pixels."""
 
 LEFT, RIGHT = 46.0, 14.0
+CHART: Final = 190.0
+"""The height of the axes of a chart, in pixels."""
 FAMILY = "DejaVu Sans"
 
 
@@ -146,6 +148,18 @@ def _swatch(axes: Axes, entry: Entry, x: float, y: float) -> None:
         axes.add_line(stroke(xs, [y, y, y], look, 1.8))
         marker["markersize"] = 4.5
     axes.add_line(Line2D([x + 11], [y], linestyle="none", **marker))
+
+
+def chart(name: str, entries: Sequence[Entry], below: str) -> tuple[Figure, Axes]:
+    """A figure with a legend and axes of CHART pixels: ``name`` is the vertical one, ``below`` the horizontal one."""
+    legend = Legend(entries)
+    top = 24 + legend.height
+    figure = blank(top + CHART + 38)
+    write(figure, 2, 14, fitted(name, WIDTH - 4, LABEL), role="muted")
+    draw_legend(figure, 20, legend)
+    axes = panel(figure, LEFT, top, WIDTH - LEFT - RIGHT, CHART)
+    write(figure, WIDTH - RIGHT, top + CHART + 32, fitted(below, WIDTH - 60, LABEL), role="muted", ha="right")
+    return figure, axes
 
 
 def stroke(xs: Sequence[float], ys: Sequence[float], look: Look, width: float = 1.8, alpha: float = 1.0) -> Line2D:
