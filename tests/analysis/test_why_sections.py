@@ -125,6 +125,9 @@ def test_a_search_that_left_everything_behind_has_all_sections(searched_whole: M
         assert one.pictures
         assert one.tables
         assert one.notes
+    (teacher,) = (one for one in found if one.key == "teacher")
+    attained = {row[-1].text for row in teacher.tables[1].table.rows}
+    assert all(re.fullmatch("(cat|<b>dog</b>|car), where (cat|<b>dog</b>|car) is true", text) for text in attained)
     page = render_diagnosis("why", found).html
     assert "<b>dog" not in page
     assert "&lt;b&gt;dog" in page

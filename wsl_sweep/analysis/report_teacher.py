@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -26,6 +26,8 @@ from wsl_sweep.spec.spec import Spec
 from wsl_sweep.spec.wording import short as value_of
 from wsl_sweep.storage import Place
 from wsl_sweep.sweep.ledger import SweepState
+
+NamesOf = Callable[[Mapping[str, Any]], Sequence[str]]
 
 TO_SWEEP: Final = "What to sweep"
 """The heading of the table of suggestions."""
@@ -293,7 +295,9 @@ def _classes(found: FoundTeacher) -> Picture:
 # --- of a sweep ------------------------------------------------------------------------------------------------------
 
 
-def teacher_sections(spec: Spec, state: SweepState, folder: Place) -> list[Section]:
+def teacher_sections(
+    spec: Spec, state: SweepState, folder: Place, names_of: NamesOf = lambda dataset: ()
+) -> list[Section]:
     """The teachers of a sweep's final table, from what is kept of them: a section each, of three at most.
 
     Of a sweep without a table yet those of its finished trials. Of teachers that differ in their label smoothing alone,
@@ -303,6 +307,7 @@ def teacher_sections(spec: Spec, state: SweepState, folder: Place) -> list[Secti
         spec: the sweep's.
         state: its ledger, folded.
         folder: the sweep's.
+        names_of: gives the names of the classes of a ``dataset`` section, or nothing.
 
     Raises StorageError: what is kept cannot be read now.
     """
@@ -315,7 +320,7 @@ def teacher_sections(spec: Spec, state: SweepState, folder: Place) -> list[Secti
     labels = _labels(told) if len(teachers) > 1 else [""] * len(told)
     sections: list[Section] = []
     for one, label, letter in zip(told, labels, "abc", strict=False):
-        found = _found(one, there, told, spec)
+        found = _found(one, there, told, spec, names_of)
         key = "teacher" if len(teachers) == 1 else f"teacher-{letter}"
         sections.append(teacher_section(found, key=key, label=label, explained=not sections))
     gaps = _gaps(teachers, told)
@@ -361,8 +366,15 @@ def _labels(teachers: Sequence[SweepTeacher]) -> list[str]:
     return apart
 
 
-def _found(one: SweepTeacher, kept: Mapping[str, Logits], others: Sequence[SweepTeacher], spec: Spec) -> FoundTeacher:
-    own = kept[one.teacher_id]
+def _found(
+    one: SweepTeacher,
+    kept: Mapping[str, Logits],
+    others: Sequence[SweepTeacher],
+    spec: Spec,
+    names_of: NamesOf,
+) -> FoundTeacher:
+    own, names = kept[one.teacher_id], tuple(names_of(one.dataset))
+    names = names if len(names) == own.logits.shape[1] else ()
     temperature, where = temperature_of(one, spec)
     same = [other for other in others if np.array_equal(kept[other.teacher_id].ids, own.ids)]
     other = less_smoothed(one, same)
@@ -385,8 +397,15 @@ def _found(one: SweepTeacher, kept: Mapping[str, Logits], others: Sequence[Sweep
         model=one.model,
         part="validation",
         data=str(one.trials[0].config["dataset"]["name"]),
-        soft=soft_labels(own.logits, own.labels, temperature, erased=None if against is None else against.erased),
+        soft=soft_labels(
+            own.logits,
+            own.labels,
+            temperature,
+            erased=None if against is None else against.erased,
+            class_names=names or None,
+        ),
         temperature_from=where,
+        class_names=names,
         settings=one.settings,
         against=against,
         notes=tuple(notes),

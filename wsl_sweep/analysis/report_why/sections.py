@@ -75,7 +75,7 @@ def why_sections(
         "whether early stopping lies": lambda: _replay(spec, state, replayed, columns, known),
         "who the regularization samples are": lambda: _who(compared, folder, classes_of, state, known),
         "regularization samples and accuracy": lambda: claim_section(trials, known, _means(sampled, columns)),
-        "the teacher": lambda: teacher_sections(spec, state, folder),
+        "the teacher": lambda: teacher_sections(spec, state, folder, lambda dataset: classes_of(dataset).names),
         "bias and variance": lambda: _bias_and_variance(sweep, state, folder),
         "resemblances": lambda: _resemblances(best_of(), folder, classes_of),
         "sensitivity": lambda: _sensitivity(spec, state, known),
