@@ -7,10 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from wsl_sweep.analysis.diagnostics.calibration import Calibration
 from wsl_sweep.analysis.diagnostics.soft_labels import (
     ErasedInformation,
-    Softened,
     SoftLabels,
     Stability,
     erased_information,
@@ -132,8 +130,8 @@ def teacher_json(found: FoundTeacher) -> dict[str, Any]:
     ``teacher``, ``model``, ``data``, ``part``, ``examples``, ``classes``, ``class_names`` (or None),
     ``smallest_class`` (its examples), ``temperature`` (τ of distillation) and ``temperature_from`` (in words);
     ``accuracy``; ``calibration`` at τ = 1, ``scaled`` at the best temperature and ``distilled`` at τ: ``temperature``,
-    ``error`` (ECE), ``accuracy``, ``confidence``, ``gap``, ``gap_error``, ``loss`` (nats) and ``bins`` (``low``,
-    ``high``, ``count``, ``confidence``, ``accuracy``); ``best_temperature``: ``temperature``, ``loss``,
+    ``examples``, ``error`` (ECE), ``accuracy``, ``confidence``, ``gap``, ``gap_error``, ``loss`` (nats) and ``bins``
+    (``low``, ``high``, ``count``, ``confidence``, ``accuracy``); ``best_temperature``: ``temperature``, ``loss``,
     ``loss_before``, ``at_bound``; ``entropy`` (nats, at τ = 1); ``at_one`` and ``softened``, the mean soft labels at
     τ = 1 and at τ: ``temperature``, ``entropy``, ``entropy_share``, ``label``, ``wrong``, ``beside``, ``by_rank``,
     ``by_class`` (a row for each true class); ``top``, by k: ``k``, ``unreliability``, ``ambiguity``, ``sum``,
@@ -156,79 +154,26 @@ def teacher_json(found: FoundTeacher) -> dict[str, Any]:
             "temperature": found.temperature,
             "temperature_from": found.temperature_from,
             "accuracy": soft.plain.accuracy,
-            "calibration": _calibration(soft.plain),
-            "best_temperature": {
-                "temperature": soft.best.temperature,
-                "loss": soft.best.loss,
-                "loss_before": soft.best.loss_before,
-                "at_bound": soft.best.at_bound,
-            },
-            "scaled": _calibration(soft.scaled),
-            "distilled": _calibration(soft.distilled),
+            "calibration": soft.plain,
+            "best_temperature": soft.best,
+            "scaled": soft.scaled,
+            "distilled": soft.distilled,
             "entropy": soft.at_one.entropy,
-            "at_one": _softened(soft.at_one),
-            "softened": _softened(soft.softened),
-            "top": [
-                {
-                    "k": one.k,
-                    "unreliability": one.unreliability,
-                    "ambiguity": one.ambiguity,
-                    "sum": one.total,
-                    "learnable": one.learnable,
-                    "label": one.label,
-                    "rival": one.rival,
-                }
-                for one in soft.top
-            ],
+            "at_one": soft.at_one,
+            "softened": soft.softened,
+            "top": [{**plain(one), "sum": one.total, "learnable": one.learnable} for one in soft.top],
             "stability": {
                 "s": soft.stability.value,
                 "one_minus_s": soft.stability.spread,
                 "by_class": soft.stability.by_class,
             },
             "erased": None if found.against is None else _erased(found.against),
-            "warnings": [
-                {"kind": one.kind, "sentence": one.sentence, "sweep": list(one.sweep)} for one in soft.warnings
-            ],
-            "space": [{"path": one.path, "values": one.values, "note": one.note} for one in found.to_sweep],
-            "notes": list(found.notes),
+            "warnings": soft.warnings,
+            "space": found.to_sweep,
+            "notes": found.notes,
         }
     )
     return figures
-
-
-def _calibration(one: Calibration) -> dict[str, Any]:
-    return {
-        "temperature": one.temperature,
-        "error": one.error,
-        "accuracy": one.accuracy,
-        "confidence": one.confidence,
-        "gap": one.gap,
-        "gap_error": one.gap_error,
-        "loss": one.loss,
-        "bins": [
-            {
-                "low": part.low,
-                "high": part.high,
-                "count": part.count,
-                "confidence": part.confidence,
-                "accuracy": part.accuracy,
-            }
-            for part in one.bins
-        ],
-    }
-
-
-def _softened(one: Softened) -> dict[str, Any]:
-    return {
-        "temperature": one.temperature,
-        "entropy": one.entropy,
-        "entropy_share": one.entropy_share,
-        "label": one.label,
-        "wrong": one.wrong,
-        "beside": one.beside,
-        "by_rank": list(one.by_rank),
-        "by_class": one.by_class,
-    }
 
 
 def _erased(against: Against) -> dict[str, Any]:
