@@ -15,7 +15,7 @@ from wsl_sweep.analysis.grouping import Row, rows_of
 from wsl_sweep.analysis.leftovers import Logits, kept_logits, teacher_logits
 from wsl_sweep.analysis.records import SweepRecords
 from wsl_sweep.errors import WslSweepError
-from wsl_sweep.spec.identity import canonical_json
+from wsl_sweep.spec.identity import canonical_json, of_any_split
 from wsl_sweep.spec.plan import Trial
 from wsl_sweep.storage import Place
 from wsl_sweep.sweep.ledger import SweepState
@@ -141,8 +141,7 @@ def _students(
 def _setting(config: Mapping[str, Any]) -> dict[str, Any]:
     """What students are trained with beside seed, split and what they are told of."""
     own = {key: value for key, value in config.items() if key not in ("distillation", "teacher", "seed")}
-    own["dataset"] = {key: value for key, value in own["dataset"].items() if key != "split"}
-    return own
+    return {**own, "dataset": of_any_split(own["dataset"])}
 
 
 def look(

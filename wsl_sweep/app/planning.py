@@ -21,7 +21,7 @@ from wsl_sweep.app.teaching import bank_notes
 from wsl_sweep.app.world import LocalWorld, import_folders
 from wsl_sweep.image_listing import unchanging
 from wsl_sweep.paths import cache_folder
-from wsl_sweep.spec.identity import data_identity, short_hash
+from wsl_sweep.spec.identity import data_identity, of_any_split, short_hash
 from wsl_sweep.spec.loading import CommandLine, load_spec
 from wsl_sweep.spec.plan import Plan, ablation_cells, make_plan
 from wsl_sweep.spec.spec import Spec
@@ -50,7 +50,7 @@ def _spreads_file() -> Path:
 def _time_key(config: Mapping[str, Any], threads: int, processes: int = 1) -> str:
     """Trials that take equally long an epoch: same data, models, method, batch, precision, threads and processes."""
     parts = {
-        "dataset": _any_split(config["dataset"]),
+        "dataset": data_identity(of_any_split(config["dataset"])),
         "student": config["student"]["model"],
         "teacher": config.get("teacher", {}).get("model"),
         "method": config["distillation"]["method"],
@@ -60,11 +60,6 @@ def _time_key(config: Mapping[str, Any], threads: int, processes: int = 1) -> st
         **({"processes": processes} if processes > 1 else {}),
     }
     return short_hash(parts)
-
-
-def _any_split(dataset: Mapping[str, Any]) -> dict[str, Any]:
-    """A data set's identity, whichever of its splits."""
-    return data_identity({key: value for key, value in dataset.items() if key != "split"})
 
 
 def known_times() -> dict[str, float]:
@@ -99,7 +94,7 @@ def remember_times(summary: Mapping[str, Any], threads: int, processes: int = 1)
 def _spread_key(config: Mapping[str, Any], metric: str) -> str:
     """Trials whose differences between variants scatter alike over seeds."""
     parts = {
-        "dataset": _any_split(config["dataset"]),
+        "dataset": data_identity(of_any_split(config["dataset"])),
         "student": config["student"]["model"],
         "epochs": config["schedule"]["epochs"],
         "metric": metric,

@@ -122,6 +122,11 @@ OF_ITS_USE = ("mode", "stored_precision", "stored_top_k")
 """What a configuration says of how students use a teacher, not of what it is."""
 
 
+def of_any_split(dataset: Mapping[str, Any]) -> dict[str, Any]:
+    """A ``dataset`` section, whichever of its splits: trials of other seeds see other ones."""
+    return {key: value for key, value in dataset.items() if key != "split"}
+
+
 def teachers_dataset(config: Mapping[str, Any]) -> dict[str, Any]:
     """The ``dataset`` section that the teacher of a (nested) configuration is trained on.
 
@@ -129,7 +134,8 @@ def teachers_dataset(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     own = dict(config["dataset"])
     if config["teacher"].get("split", "all") == "all":
-        own = {key: value for key, value in own.items() if key not in ("splits", "split")}
+        own = of_any_split(own)
+        own.pop("splits", None)
     return own
 
 
