@@ -7,7 +7,7 @@ training data, too. So the regimes are told apart, and never averaged (WSL §3.1
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -191,30 +191,18 @@ def _stands_in(one: Students, over: Over) -> bool:
 
 
 def _regime(over: Over, rows: Sequence[Students], labels: Labels, resamples: int, seed: int) -> Regime | None:
-    notes = []
     enough = [one for one in rows if len(one.logits) >= 2]
-    left_out = [f"{one.name} has {len(one.logits)}" for one in rows if one not in enough]
-    if left_out:
-        notes.append(f"Bias and variance take two students: {', '.join(left_out)}.")
     if not any(one.over == over for one in enough):
         return None
     seeds = sorted(set.intersection(*(set(one.logits) for one in enough)))
     if len(seeds) < 2:
         return None
-    more = sorted({*(number for one in enough for number in one.logits)} - {*seeds})
-    if more:
-        notes.append(f"Not every row has a student of the seeds {', '.join(map(str, more))}: they are left out.")
-    splits = enough[0].splits
-    if splits > 1 and len({number % splits for number in seeds}) < len(seeds):
-        notes.append(f"{len(seeds)} students share {splits} parts: some were trained on the same one.")
-    if len(seeds) == 2:
-        notes.append("Two students: of what is corrected no interval over models follows; take three or more.")
     masks = {one.name: _mask(one, seeds, labels) for one in enough if one.distilled}
-    split_by = _reference(enough, masks)
+    by_plain = _reference(enough, masks)
     parts = {one.name: decompose([one.logits[number] for number in seeds], labels) for one in enough}
     kinds = []
     for one in enough:
-        mask = masks[one.name] if one.distilled else split_by
+        mask = masks[one.name] if one.distilled else by_plain
         kinds.append(
             OfStudents(
                 name=one.name,
@@ -225,34 +213,55 @@ def _regime(over: Over, rows: Sequence[Students], labels: Labels, resamples: int
                 gap=parts[one.name].gap,
             )
         )
-    alone = [one for one in enough if not one.distilled]
-    against = []
-    for one in enough if len(alone) == 1 else ():
-        if one.distilled:
-            pair = (parts[alone[0].name], parts[one.name])
-            against.append(Against(one.name, alone[0].name, _trade(pair, masks[one.name], one.name, resamples, seed)))
-    if len(alone) != 1:
-        notes.append(
-            "No students were trained with labels alone, against which distilled ones could be held: eq. 3 and "
-            "Assumption 1 are not looked at."
-            if not alone
-            else f"Several rows were trained with labels alone ({', '.join(one.name for one in alone)}): which of them "
-            "eq. 3 and Assumption 1 are about cannot be told."
+    alone = [one.name for one in enough if not one.distilled]
+    against = [
+        Against(
+            one.name,
+            alone[0],
+            _trade((parts[alone[0]], parts[one.name]), masks[one.name], one.name, resamples, seed),
         )
-    if any(mask is None for mask in masks.values()):
-        notes.append(
-            "What their teachers say of these examples is not kept: nothing is split by regularization sample."
-        )
+        for one in enough
+        if one.distilled and len(alone) == 1
+    ]
     return Regime(
         over=over,
         title=TITLES[over],
         seeds=tuple(seeds),
-        splits=splits,
+        splits=enough[0].splits,
         examples=len(labels),
         students=tuple(kinds),
         against=tuple(against),
-        notes=tuple(notes),
+        notes=tuple(_notes(rows, enough, seeds, alone, all(mask is not None for mask in masks.values()))),
     )
+
+
+def _notes(
+    rows: Sequence[Students], enough: Sequence[Students], seeds: Sequence[int], alone: Sequence[str], split_up: bool
+) -> Iterator[str]:
+    """What has to be known of a regime."""
+    few = [f"{one.name} has {len(one.logits)}" for one in rows if one not in enough]
+    if few:
+        yield f"Bias and variance take two students: {', '.join(few)}."
+    more = sorted({number for one in enough for number in one.logits} - {*seeds})
+    if more:
+        yield f"Not every row has a student of the seeds {', '.join(map(str, more))}: they are left out."
+    splits = enough[0].splits
+    if splits > 1 and len({number % splits for number in seeds}) < len(seeds):
+        yield f"{len(seeds)} students share {splits} parts: some were trained on the same one."
+    if len(seeds) == 2:
+        yield "Two students: of what is corrected no interval over models follows; take three or more."
+    if not alone:
+        yield (
+            "No students were trained with labels alone, against which distilled ones could be held: eq. 3 and "
+            "Assumption 1 are not looked at."
+        )
+    elif len(alone) > 1:
+        yield (
+            f"Several rows were trained with labels alone ({', '.join(alone)}): which of them eq. 3 and Assumption 1 "
+            "are about cannot be told."
+        )
+    if not split_up:
+        yield "What their teachers say of these examples is not kept: nothing is split by regularization sample."
 
 
 def _mask(one: Students, seeds: Sequence[int], labels: Labels) -> Mask | None:
