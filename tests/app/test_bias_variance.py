@@ -123,7 +123,9 @@ def test_what_teachers_say_is_the_same_kept_or_computed(sweep: MadeSweep) -> Non
     assert len(list((sweep.folder / TEACHER_LOGITS).iterdir())) == 3
     for one, other in zip(computed.found.regimes, kept.found.regimes, strict=True):
         assert [each.share for each in one.students] == pytest.approx([each.share for each in other.students])
-        assert one.against == other.against or one.against[0].tradeoff.whole == other.against[0].tradeoff.whole
+        for each, same in zip(one.against, other.against, strict=True):
+            for part in ("whole", "regularization", "others"):
+                assert getattr(each.tradeoff, part) == getattr(same.tradeoff, part)
 
 
 def test_people_read_a_table_for_each_regime(sweep: MadeSweep, wsl: Command, tmp_path: Path) -> None:

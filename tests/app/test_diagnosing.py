@@ -393,11 +393,12 @@ def test_texts_of_several_lengths_are_computed_as_if_each_were_alone(
 
 
 def test_how_long_it_may_take_is_said_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    from wsl_sweep.app import diagnosing
+
+    from wsl_sweep.app import teacher_pass
 
     now, said = iter([0.0, 5.0, 20.0, 25.0, 40.0]), list[str]()
-    monkeypatch.setattr(diagnosing.time, "monotonic", lambda: next(now))
-    watch = diagnosing._lines("teacher x", 1000, said.append)
+    monkeypatch.setattr(teacher_pass.time, "monotonic", lambda: next(now))
+    watch = teacher_pass._lines("teacher x", 1000, said.append)
     for done in (100, 200, 500, 600, 1000):
         watch(done)
     assert said == ["teacher x: 500 of 1,000 examples, about 25 s left"]

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from wsl_sweep.analysis.diagnostics.regimes import answer
-from wsl_sweep.analysis.leftovers import Logits
-from wsl_sweep.analysis.plain import plain
 from wsl_sweep.analysis.records import records_of
-from wsl_sweep.analysis.tradeoffs import BiasAndVariance, Part, look
 from wsl_sweep.app.folders import find_sweep, open_sweep, read_plan, state_as_it_stands, sweep_status
 from wsl_sweep.app.options import Finished, RunOptions, storage_folder
 from wsl_sweep.app.preparing import has_to_be_read, prepare_one
@@ -26,6 +23,9 @@ from wsl_sweep.user_code import search_in
 
 if TYPE_CHECKING:
     from wsl_sweep.analysis.diagnostics.arrays import Numbers
+    from wsl_sweep.analysis.leftovers import Logits
+    from wsl_sweep.analysis.tradeoffs import BiasAndVariance, Part
+    from wsl_sweep.data.dataset import Part as DataPart
 
 PAGE, NUMBERS = "bias_variance.html", "bias_variance.json"
 
@@ -136,6 +136,7 @@ def diagnose_bias_variance(
     """
     from wsl_sweep.analysis.report import render_diagnosis
     from wsl_sweep.analysis.report_bias_variance import bias_variance_sections
+    from wsl_sweep.analysis.tradeoffs import look
 
     folder = find_sweep(storage, name)
     spec, plan = open_sweep(folder)
@@ -163,36 +164,35 @@ def diagnose_bias_variance(
 
 def _computed(trial: Trial, logits: Logits, part: Part, *, say: Say) -> Numbers | None:
     """What the teacher of a trial says of a part, computed now; None where it or the data are not here."""
-    import torch
+    import numpy as np
 
+    from wsl_sweep.app.teacher_pass import teacher_says
     from wsl_sweep.data import available, load
     from wsl_sweep.data.dataset import load_test
-    from wsl_sweep.models import build
-    from wsl_sweep.training import FrozenTeacher, Job, TeacherStore
+    from wsl_sweep.training import Job, TeacherStore
+    from wsl_sweep.training.device import pick_device
     from wsl_sweep.training.trial import teacher_weights
 
-    config = dict(trial.config)
-    job = Job(
-        config, "train" if trial.part == "train" else "train+validation", trial.threads, processes=trial.processes
-    )
-    weights = teacher_weights(job, TeacherStore())
-    if not weights.is_file() or not available(config["dataset"]):
+    config, trained_on = dict(trial.config), "train" if trial.part == "train" else "train+validation"
+    job = Job(config, cast("DataPart", trained_on), trial.threads, processes=trial.processes)
+    weights, dataset = teacher_weights(job, TeacherStore()), config["dataset"]
+    if not weights.is_file() or not available(dataset):
         return None
-    if has_to_be_read(config["dataset"]):
-        prepare_one(config["dataset"])
-    data = load(config["dataset"], job.part)
-    examples = data.validation if part == "validation" else load_test(config["dataset"])
-    if not torch.equal(examples.ids, torch.from_numpy(logits.ids)):
+    if has_to_be_read(dataset):
+        prepare_one(dataset)
+    device, workers = pick_device(), os.cpu_count() or 1
+    data = load(dataset, job.part, device, workers)
+    examples = data.validation if part == "validation" else load_test(dataset, device, workers)
+    if not np.array_equal(examples.ids.cpu().numpy(), logits.ids):
         return None
-    say(f"the teacher {trial.teacher_id} looks at the {len(examples):,} examples of the {part} part")
-    name = config["teacher"]["model"]
-    model = build(name, data.num_classes, data.in_channels)
-    said: Numbers = FrozenTeacher.load(model, weights, name, examples).validation_logits().cpu().numpy()
-    return said
+    return teacher_says(str(trial.teacher_id), config["teacher"]["model"], weights, examples, data, say)
 
 
 def as_plain_data(found: BiasAndVariance) -> dict[str, Any]:
     """Bias and variance as plain data for JSON; what cannot be told is null."""
+    from wsl_sweep.analysis.diagnostics.regimes import answer
+    from wsl_sweep.analysis.plain import plain
+
     return {
         "part": found.part,
         "notes": list(found.notes),

@@ -3,41 +3,29 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast, get_args
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from wsl_sweep.app.named_teachers import NamedTeacher, name_teacher, teacher_by_id
 from wsl_sweep.app.preparing import has_to_be_read, of_another_split, prepare_one
+from wsl_sweep.app.teacher_pass import Say, teacher_says
 from wsl_sweep.errors import WslSweepError
 from wsl_sweep.spec.identity import data_identity
-from wsl_sweep.spec.wording import duration
 from wsl_sweep.storage import place
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from torch import Tensor
 
     from wsl_sweep.analysis.found_teacher import FoundTeacher
     from wsl_sweep.analysis.report import Page
     from wsl_sweep.data import Examples, TaskData
-    from wsl_sweep.training import FrozenTeacher
 
-Say = Callable[[str], None]
 PartOfData = Literal["train", "validation", "test"]
 
 OF_THE_EXAMPLES = ("name", "content", "size", "max_length", "vocabulary")
 """What of a data set decides what a teacher is shown of an example."""
-
-SAID_EVERY = 10.0
-"""Seconds from one line to the next on how far a teacher is, where no bar can be shown."""
 
 
 def _nothing(_: str) -> None:
@@ -84,10 +72,10 @@ def diagnose_teacher(
     notes = [*first.notes, *data.notes, *_on_part(first, part)]
     if second is not None and part == "validation":
         notes += _second_on_validation(second, first)
-    logits = _logits(first, examples, data, say)
+    logits = _says(first, examples, data, say)
     other = None
     if second is not None:
-        spread = stability(_logits(second, examples, data, say), labels)
+        spread = stability(_says(second, examples, data, say), labels)
         other = compared(second.teacher_id, stability(logits, labels), spread, (first.smoothing, second.smoothing))
     tau, where = (first.temperature, first.temperature_from) if temperature is None else (temperature, "as asked for")
     names = data.class_names
@@ -241,102 +229,8 @@ def _on_part(teacher: NamedTeacher, part: str) -> list[str]:
     return []
 
 
-# --- what the teacher says -------------------------------------------------------------------------------------------
-
-
-def _logits(teacher: NamedTeacher, examples: Examples, data: _Data, say: Say) -> NDArray[np.float32]:
-    """(N, C) logits of examples as they are, computed as students get them.
-
-    Raises WslSweepError: its weights are not its model's, or it says what is no number.
-    """
-    import numpy as np
-    import torch
-
-    from wsl_sweep.models import build
-    from wsl_sweep.training import FrozenTeacher
-    from wsl_sweep.training.device import prepare_process, undisturbed
-
-    count, classes = len(examples), data.loaded.num_classes
-    say(f"teacher {teacher.teacher_id} looks at {count:,} examples on {_device_name(data.device)}")
-    found = np.empty((count, classes), dtype=np.float32)
-    with undisturbed(), _watching(f"teacher {teacher.teacher_id}", count, say) as watch:
-        prepare_process(torch.get_num_threads())
-        model = build(teacher.model, classes, data.loaded.in_channels)
-        frozen = FrozenTeacher.load(model, teacher.weights, teacher.model, examples)
-        done = 0
-        for rows, logits in _by_batches(frozen, examples):
-            if logits.shape != (len(rows), classes):
-                raise WslSweepError(
-                    f"{teacher.model} gives {tuple(logits.shape)} for {len(rows)} examples of {classes} classes"
-                )
-            found[rows.numpy()] = logits.cpu().numpy()
-            done += len(rows)
-            watch(done)
-    wrong = int((~np.isfinite(found).all(axis=1)).sum())
-    if wrong:
-        raise WslSweepError(f"teacher {teacher.teacher_id} says NaN or infinity of {wrong:,} of {count:,} examples")
-    return found
-
-
-def _by_batches(teacher: FrozenTeacher, examples: Examples) -> Iterator[tuple[Tensor, Tensor]]:
-    """Rows and their logits, batch by batch; in a batch only examples of one shape, as for students."""
-    import numpy as np
-    import torch
-
-    from wsl_sweep.user_code import told
-
-    views, rows = examples.views, torch.arange(len(examples))
-    shapes, alike = views.shapes(rows), [rows]
-    if shapes is not None:
-        rows = shapes.argsort(stable=True)
-        alike = list(torch.split(rows, np.unique(shapes.numpy(), return_counts=True)[1].tolist()))
-    batches = [batch for some in alike for batch in torch.split(some, teacher.batch)]
-    brought = views.batches(rows, torch.full_like(rows, views.identity), [len(batch) for batch in batches])
-    for batch, inputs in zip(batches, brought, strict=True):
-        try:
-            logits, _ = teacher.outputs(inputs)
-        except (WslSweepError, OSError):
-            raise
-        except Exception as error:  # of a user's own model, or a GPU that is too small
-            raise WslSweepError(f"the teacher fails on {tuple(inputs.shape)} inputs: {told(error)}") from error
-        yield batch, logits
-
-
-def _device_name(device: str) -> str:
-    import torch
-
-    return torch.cuda.get_device_name() if device == "cuda" else "the CPU"
-
-
-@contextmanager
-def _watching(what: str, of: int, say: Say) -> Iterator[Callable[[int], None]]:
-    """How far it is and how long it may take: a bar on a terminal, else a line now and then."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield _lines(what, of, say)
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("left:"))
-    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
-        task = progress.add_task(what, total=of, visible=False)
-        yield lambda done: progress.update(task, completed=done, visible=True)
-
-
-def _lines(what: str, of: int, say: Say) -> Callable[[int], None]:
-    """Says how far it is; how long it may take is reckoned without the first batch, before which models are loaded."""
-    begun: tuple[float, int] | None = None
-    last = 0.0
-
-    def watch(done: int) -> None:
-        nonlocal begun, last
-        now = time.monotonic()
-        if begun is None:
-            begun, last = (now, done), now
-        elif now - last >= SAID_EVERY and done < of:
-            left = (now - begun[0]) / (done - begun[1]) * (of - done)
-            say(f"{what}: {done:,} of {of:,} examples, about {duration(left)} left")
-            last = now
-
-    return watch
+def _says(teacher: NamedTeacher, examples: Examples, data: _Data, say: Say) -> NDArray[np.float32]:
+    return teacher_says(teacher.teacher_id, teacher.model, teacher.weights, examples, data.loaded, say)
 
 
 # --- what is made of it ----------------------------------------------------------------------------------------------

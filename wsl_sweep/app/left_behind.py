@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from wsl_sweep.analysis import leftovers
 from wsl_sweep.analysis.leftovers import Logits, SampleMasks
 from wsl_sweep.app.folders import rows_of
@@ -16,6 +14,7 @@ from wsl_sweep.app.students import SweepOnDisk, read_sweep
 from wsl_sweep.errors import WslSweepError
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 
@@ -59,6 +58,8 @@ class LeftBehind:
 
         Raises WslSweepError: no finished trial has it in every epoch.
         """
+        import numpy as np
+
         rows = rows_of(self._sweep.folder)
         found: dict[str, list[float]] = {}
         for one in self.finished:
