@@ -115,6 +115,7 @@ class _Driver:
         )
         self.fresh, self.fit_began = fresh, False
         self.interrupt = Interrupt()
+        self.ahead = _Ahead()
         self.logs = _logs(folder, str(plan["uuid"]))
 
     def run(self) -> Finished:
@@ -129,7 +130,7 @@ class _Driver:
         try:
             with only_ours(self.logs / "driver.log") as console:
                 display = SweepDisplay(console, self.conductor)
-                self.conductor.listeners += [self.writer.on_event, display.on_event, _Ahead()]
+                self.conductor.listeners += [self.writer.on_event, display.on_event, self.ahead.on_event]
                 failure = self._try(display)
                 with self.interrupt.noted():  # a first signal from here on cuts nothing short
                     stop_ray()
@@ -170,10 +171,11 @@ class _Driver:
     def _fit(self, display: Any) -> None:
         """Starts Ray and runs the sweep's script on it."""
         from wsl_sweep.sweep.cluster import card_kinds, room, start_ray
-        from wsl_sweep.sweep.runner import Hands, Setting, fit
 
         resources = self.spec.resources
         start_ray(self.address, log_file=self.logs / "ray.log", insecure=self.options.insecure)
+        from wsl_sweep.sweep.runner import Hands, Setting, fit  # Tune, of which much is MLflow's too: see warm_up
+
         self.interrupt.install()
         if self.address is not None:
             self._examine(self.address, display)
@@ -204,7 +206,7 @@ class _Driver:
             teachers=self.teachers,
             lease=self.lease,
         )
-        hands = Hands(rows=[self.writer.on_rows, display.on_rows], teacher=[display.on_teacher])
+        hands = Hands(rows=[self.writer.on_rows, display.on_rows], teacher=[display.on_teacher, self.ahead.on_teacher])
         self.fit_began = True
         with display.running():
             fit(
@@ -339,13 +341,22 @@ def _import_for_the_end() -> None:
 
 
 class _Ahead:
-    """A listener that imports, once trials run and the driver is idle, what logging the best student will need."""
+    """Imports what the end will need once a worker is at work, best while it trains a teacher that all wait for."""
 
     def __init__(self) -> None:
         self._begun = False
 
-    def __call__(self, event: Mapping[str, Any]) -> None:
-        if event["event"] == "finished" and not self._begun:
+    def on_event(self, event: Mapping[str, Any]) -> None:
+        """Of the ledger's events the first start of a trial."""
+        if event["event"] == "started":
+            self._begin()
+
+    def on_teacher(self, teacher_id: str, epoch: int, epochs: int) -> None:
+        """The first word of a teacher's training."""
+        self._begin()
+
+    def _begin(self) -> None:
+        if not self._begun:
             self._begun = True
             threading.Thread(target=_import_for_the_end, daemon=True).start()
 
