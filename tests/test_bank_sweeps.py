@@ -33,11 +33,13 @@ RUN = (
 )
 """98 views, so that the bank grows with every epoch."""
 
+UNLOGGED = "tracking: {best_student: false}\n"
+
 
 def file_of(alphas: list[float], more: str = "", at_once: int = 1) -> str:
     """An ablation over alpha, all trials with seed 0."""
     space = f"space: {{distillation.alpha: {{grid: {alphas}}}}}\n"
-    return f"{RUN}}}\n{space}variants: [wsl]\nseeds: 1\nresources: {{concurrent: {at_once}}}\n{more}"
+    return f"{RUN}}}\n{space}variants: [wsl]\nseeds: 1\nresources: {{concurrent: {at_once}}}\n{UNLOGGED}{more}"
 
 
 def in_sets(text: str) -> list[str]:
@@ -279,6 +281,7 @@ AUTO = """
 run: {recipe: digits, precision: auto, schedule: {epochs: 3}, teacher: {model: convnet_8, schedule: {epochs: 4}}}
 variants: [kd, wsl]
 seeds: 1
+tracking: {best_student: false}
 """
 
 

@@ -112,6 +112,7 @@ def test_every_method_users_own_code_and_an_imported_teacher_in_one_sweep(workpl
     assert all(torch.equal(kept[name], tensor) for name, tensor in published.state_dict().items())
 
 
+@pytest.mark.slow
 def test_what_only_importing_tells_is_in_the_list_of_mistakes_and_nothing_is_left(workplace: Workplace) -> None:
     workplace.write("own_code_of_another_test.py", OWN_CODE)
     file = workplace.write(

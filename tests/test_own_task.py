@@ -62,6 +62,7 @@ def test_the_class_and_its_models_are_short() -> None:
     assert max(map(len, found["spirals.py"].splitlines())) <= 120
 
 
+@pytest.mark.slow
 def test_readmes_task_is_trained_by_readmes_command(written: Path) -> None:
     train, run = blocks()["bash"].splitlines()
     assert run == "wsl-sweep run spirals.yaml"

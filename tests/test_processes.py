@@ -24,7 +24,13 @@ SETS = (
     "student.model=users_plain:Plain", f"schedule.epochs={EPOCHS}", "schedule.milestones=[]", "optimizer.lr=0.02",
     "teacher.model=convnet_3", "teacher.schedule.epochs=2", "teacher.schedule.milestones=[]",
 )  # fmt: skip
-FILE = "run: {recipe: digits}\nvariants: {kd: , wsl: }\nseeds: 1\nresources: {processes: 2}\n"
+FILE = """
+run: {recipe: digits}
+variants: {kd: , wsl: }
+seeds: 1
+resources: {processes: 2}
+tracking: {best_student: false}
+"""
 UNTIMED = {"train/seconds"}
 
 

@@ -32,6 +32,7 @@ run: {{recipe: digits, schedule: {{epochs: {EPOCHS}}}, teacher: {{model: convnet
 variants: {{ce: , wsl: }}
 seeds: 2
 resources: {{concurrent: 1}}
+tracking: {{best_student: false}}
 """
 """A checkpoint after every epoch: long enough for a hand to come in between."""
 

@@ -30,6 +30,7 @@ SPACES = REPO / "search_spaces"
 TRIALS, EPOCHS = 6, 20
 QUICK = """
 run: {recipe: digits, schedule: {epochs: 3}, teacher: {model: convnet_8, schedule: {epochs: 4}}}
+tracking: {best_student: false}
 """
 
 
@@ -257,6 +258,7 @@ def test_joint_search_with_early_stopping_on_a_real_server(workplace: Workplace,
     assert all(row["ci95"] is None for row in sweep.summary["confirmed"])
 
 
+@pytest.mark.slow
 def test_a_trial_that_diverges_and_one_whose_worker_dies_fail_alone(workplace: Workplace) -> None:
     """Promise 5. The killed trial is one that would take minutes; it dies as soon as its log names its process."""
     file = workplace.write(
@@ -294,6 +296,7 @@ def _wait_for_process(sweep: Path, variant: str, seconds: float = 120) -> int:
     raise AssertionError(f"no trial of {variant} began")
 
 
+@pytest.mark.slow
 def test_a_sweep_in_which_nothing_finishes_has_failed(workplace: Workplace) -> None:
     file = workplace.write("file.yaml", QUICK + "variants: {nan: {optimizer.lr: 1e20}}\nseeds: 1\n")
     output = workplace.run("run", file, "--name", "hopeless", expect=1)
@@ -304,6 +307,7 @@ def test_a_sweep_in_which_nothing_finishes_has_failed(workplace: Workplace) -> N
     assert runs_of(workplace.uri, "hopeless")
 
 
+@pytest.mark.slow
 def test_what_no_node_has_is_said_and_leaves_nothing(workplace: Workplace) -> None:
     file = workplace.write("file.yaml", QUICK + "variants: [kd]\nresources: {cpu: 4000}\n")
     output = workplace.run("run", file, expect=2)

@@ -188,6 +188,7 @@ def test_onnx_says_the_same_by_another_runtime_for_any_number_of_pictures(traine
         assert_near(torch.from_numpy(theirs), own[:count])
 
 
+@pytest.mark.slow
 def test_torch_export_needs_nothing_but_torch(trained: MadeSweep, tmp_path: Path) -> None:
     trial = trained.trials[0]
     exported = export(trained, tmp_path / "out", trial=trial.trial_id, format="torch-export")
@@ -223,11 +224,10 @@ def test_nothing_of_this_machine_is_in_the_files(taken: Exported, trained: MadeS
         assert pictures[0].contiguous().numpy().tobytes() not in content
 
 
-FAMILIES = ["convnet_4", "resnet8", "wrn_16_1", "torchvision:resnet18"]
-DEEP = [pytest.param(name, marks=pytest.mark.slow) for name in ("mobilenetv2", "shufflenetv2")]
+OTHERS = ("resnet8", "wrn_16_1", "mobilenetv2", "shufflenetv2", "torchvision:resnet18")
 
 
-@pytest.mark.parametrize("model", [*FAMILIES, *DEEP])
+@pytest.mark.parametrize("model", ["convnet_4", *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
 def test_every_family_of_models_is_exported(model: str, tmp_path: Path) -> None:
     made = MadeSweep(
         tmp_path / "runs", f"name: f\nrun: {{recipe: digits, student: {{model: '{model}'}}}}\nvariants: [ce]\nseeds: 1"

@@ -126,6 +126,20 @@ def test_the_end_of_a_sweep_leaves_report_comparison_and_outcomes(
         assert writer.told["metrics"][f"mean/{row['label']}/test/accuracy"] == row["mean"]
 
 
+@pytest.mark.parametrize("wanted", [True, False])
+def test_the_best_student_is_logged_where_the_file_wants_it(
+    swept: tuple[Any, Any, Path], monkeypatch: pytest.MonkeyPatch, wanted: bool
+) -> None:
+    _, state, folder = swept
+    logged: list[Any] = []
+    monkeypatch.setattr(results, "_log_best", lambda best, *_: logged.append(best["trial_id"]))
+    spec = spec_of(f"{TEXT}\ntracking: {{best_student: {str(wanted).lower()}}}\n")
+    summary = finish(spec, place(folder), PLAN, state, Writer(), None, print)
+    best = results.best_student(summary)
+    assert best is not None
+    assert logged == ([best["trial_id"]] if wanted else [])
+
+
 def test_no_sweep_fails_for_its_report(swept: tuple[Any, Any, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     spec, state, folder = swept
 

@@ -211,6 +211,7 @@ def test_a_teacher_of_another_split_is_told(tmp_path: Path) -> None:
     assert "was trained on another split" in notes[1][0]
 
 
+@pytest.mark.slow
 def test_users_prints_do_not_spoil_json(workplace: Workplace) -> None:
     (workplace.folder / "own_code_that_prints.py").write_text(
         "print('hello')\n\ndef loss(student_logits):\n    print('again')\n    return student_logits.mean(dim=1)\n"

@@ -222,6 +222,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_measurement_is_two_times_and_the_choice_that_follows_from_them(cache: Path) -> None:
     asked = auto_precision(spec_of("run: {recipe: digits, precision: auto}\nvariants: [kd, wsl]\n"), "cpu")
     measured = measure_here(asked, 1, 0.0, [])
@@ -253,6 +254,7 @@ def test_what_cannot_be_measured_is_what_auto_means_unmeasured(
     assert why in precision_notes(measured)[0]
 
 
+@pytest.mark.slow
 def test_a_process_that_fails_is_no_end_of_the_sweep(cache: Path) -> None:
     asked = auto_precision(spec_of("run: {recipe: digits, precision: auto}\nvariants: [kd, wsl]\n"), "cpu")
     broken = {"nobodys.module:net": {**asked["convnet_4"], "student": {"model": "nobodys.module:net"}}}

@@ -35,6 +35,7 @@ run:
 variants: [wsl, ce]
 seeds: %d
 resources: {{cpu: 1, gpu: 0, checkpoint_epochs: 4}}
+tracking: {{best_student: false}}
 """
 """The trials that need the teacher come first: one for each of three nodes."""
 
@@ -43,6 +44,7 @@ run: {recipe: digits, schedule: {epochs: 3}}
 variants: [ce]
 seeds: 2
 resources: {cpu: 1}
+tracking: {best_student: false}
 """
 
 PICTURES = """

@@ -279,6 +279,7 @@ print(json.dumps(used))
 """Bytes that each process shares with nobody, after every epoch; in a process that has done nothing else."""
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="no /proc")
 def test_memory_does_not_grow_over_epochs(tmp_path: Path) -> None:
     """Of 300,000 pictures: in lists of names, reading some would copy whole pages of them into each process."""

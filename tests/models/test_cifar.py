@@ -401,6 +401,7 @@ def test_a_model_leaves_its_input_and_in_eval_mode_its_statistics_alone(name: st
     assert all(torch.equal(before[key], tensor) for key, tensor in model.state_dict().items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in FAMILIES if name != "resnet8x4"])
 def test_a_model_of_each_family_can_be_exported_for_any_batch(name: str) -> None:
     model = seeded(name, num_classes=5).eval()

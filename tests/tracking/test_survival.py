@@ -99,6 +99,7 @@ def test_a_server_that_is_not_there_is_given_up_at_once_where_it_is_asked(hasty:
     assert "a run" in str(writer.missing())
 
 
+@pytest.mark.slow
 def test_what_a_proxy_refuses_for_a_while_is_sent_again_in_order(proxy: Proxy, hasty: None) -> None:
     """Every refusal in its turn, each while a trial of its own is told."""
     wanted, tracking = trials(3), Tracking(proxy.address, "proxy")

@@ -202,6 +202,7 @@ cli.main()
     assert time.perf_counter() - begun < 45
 
 
+@pytest.mark.slow
 def test_against_a_real_server(mlflow_server: str) -> None:
     tracking = Tracking(mlflow_server, "over-http")
     writer = write(tracking, [(trial, "finished", {}) for trial in trials()])

@@ -27,6 +27,7 @@ def untimed(rows: list[dict[str, float]]) -> list[dict[str, float]]:
     return [{name: value for name, value in row.items() if name not in UNTIMED} for row in rows]
 
 
+@pytest.mark.slow
 def test_attempts_of_two_processes_end_anywhere_and_the_last_gives_the_bits_of_one_undisturbed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -93,6 +94,7 @@ def test_attempts_of_two_processes_end_anywhere_and_the_last_gives_the_bits_of_o
     assert (tmp_path / "last" / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_teacher_of_two_processes_is_another_and_is_trained_by_both(store: TeacherStore) -> None:
     alone = make_job()
     job: Job = replace(alone, processes=2)

@@ -96,6 +96,7 @@ def test_with_a_view_an_epoch_there_is_no_bank_and_nothing_depends_on_the_proces
     assert not list_banks()
 
 
+@pytest.mark.slow
 def test_two_processes_that_train_have_processes_of_their_own_that_bring_pictures(
     root: Path, store: TeacherStore
 ) -> None:

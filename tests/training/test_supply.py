@@ -677,6 +677,7 @@ def test_a_warm_trial_never_loads_its_teacher(store: TeacherStore, monkeypatch: 
     assert rows_of(make_job(), store)[0] == wanted
 
 
+@pytest.mark.slow
 def test_two_trials_side_by_side_compute_each_view_once(store: TeacherStore, tmp_path: Path) -> None:
     train_teacher(make_job(), store)
     alone, _ = rows_of(with_bank(make_job(), OFF), store)
@@ -693,6 +694,7 @@ def test_two_trials_side_by_side_compute_each_view_once(store: TeacherStore, tmp
     assert sum(facts["computed"] for _, facts in answers) == views_of(make_job())
 
 
+@pytest.mark.slow
 def test_after_a_kill_only_what_is_missing_is_computed(store: TeacherStore, tmp_path: Path) -> None:
     train_teacher(make_job(), store)
     alone, _ = rows_of(with_bank(make_job(), OFF), store)

@@ -190,6 +190,7 @@ def test_half_a_teacher_is_trained_again(damage: str, tmp_path: Path) -> None:
 # --- several processes -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_two_processes_that_ask_at_once_train_once(tmp_path: Path) -> None:
     root, names = tmp_path / "store", ("one", "two")
     processes = [start(root, tmp_path, name, seconds=0.5) for name in names]

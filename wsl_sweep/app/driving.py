@@ -115,7 +115,7 @@ class _Driver:
         )
         self.fresh, self.fit_began = fresh, False
         self.interrupt = Interrupt()
-        self.ahead = _Ahead()
+        self.ahead = _Ahead(spec.tracking.best_student)
         self.logs = _logs(folder, str(plan["uuid"]))
 
     def run(self) -> Finished:
@@ -334,17 +334,22 @@ def _kept_log(logs: Path, folder: Place) -> Path:
     return kept
 
 
-def _import_for_the_end() -> None:
+def _import_for_the_end(best_student: bool) -> None:
     import_ahead()
-    with contextlib.suppress(ImportError):
-        import torch.export._trace  # noqa: F401
+    if best_student:
+        with contextlib.suppress(ImportError):
+            import torch.export._trace  # noqa: F401
 
 
 class _Ahead:
-    """Imports what the end will need once a worker is at work, best while it trains a teacher that all wait for."""
+    """Imports what the end will need once a worker is at work, best while it trains a teacher that all wait for.
 
-    def __init__(self) -> None:
-        self._begun = False
+    Args:
+        best_student: whether a student will be logged as a model.
+    """
+
+    def __init__(self, best_student: bool) -> None:
+        self._best_student, self._begun = best_student, False
 
     def on_event(self, event: Mapping[str, Any]) -> None:
         """Of the ledger's events the first start of a trial."""
@@ -358,7 +363,7 @@ class _Ahead:
     def _begin(self) -> None:
         if not self._begun:
             self._begun = True
-            threading.Thread(target=_import_for_the_end, daemon=True).start()
+            threading.Thread(target=_import_for_the_end, args=(self._best_student,), daemon=True).start()
 
 
 def _announce(display: Any, spec: Spec, plan: Plan, folder: Place) -> None:

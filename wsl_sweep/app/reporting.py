@@ -16,6 +16,7 @@ from wsl_sweep.analysis.records import SweepRecords, kept_outcomes, records_of
 from wsl_sweep.analysis.summary import build_summary
 from wsl_sweep.app.folders import find_sweep, open_sweep, rows_of, state_as_it_stands
 from wsl_sweep.errors import WslSweepError
+from wsl_sweep.spec.datasets import DATASETS
 from wsl_sweep.spec.spec import Spec
 from wsl_sweep.storage import Place, place
 from wsl_sweep.sweep.ledger import READERS, SweepState
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from wsl_sweep.analysis.report_why import Classes
 
 REPORT = "report.html"
-
-SMALL = ("digits", "cifar10", "cifar100")
-"""Data sets that are read in a moment."""
 
 
 def final_comparison(sweep: SweepRecords) -> Compared | None:
@@ -90,13 +88,14 @@ def _classes(dataset: Mapping[str, Any]) -> Classes:
     from wsl_sweep.data import class_names, superclasses
     from wsl_sweep.image_listing import list_pictures
 
+    name = dataset.get("name")
     names: tuple[str, ...] = ()
     above: tuple[str, ...] | None = None
     with contextlib.suppress(WslSweepError, OSError):  # of a sweep that was run elsewhere, they may not be here
-        if dataset.get("name") in SMALL:
+        if name in DATASETS and DATASETS[name].small:
             names = class_names(dataset)
             above = superclasses(dataset)
-        elif dataset.get("name") == "image_folder":
+        elif name == "image_folder":
             names = list_pictures(str(dataset["root"])).classes
     return Classes(names, above or ())
 

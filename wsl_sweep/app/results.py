@@ -61,7 +61,7 @@ def finish(
     reached = writer.flush(wait)
     summary = summarised(run_ids=writer.run_ids)
     best = best_student(summary)
-    if reached and best is not None and state.status == "finished":
+    if reached and best is not None and state.status == "finished" and spec.tracking.best_student:
         try:
             _log_best(best, folder, writer, tracking)
         except Exception as error:

@@ -13,7 +13,8 @@ from wsl_sweep.app.preparing import has_to_be_read, prepare_one, prepare_text_mo
 from wsl_sweep.app.world import LocalWorld
 from wsl_sweep.errors import WslSweepError
 from wsl_sweep.files import file_digest
-from wsl_sweep.spec.catalogue import KNOWN_SHAPES, did_you_mean, model_problem
+from wsl_sweep.spec.catalogue import did_you_mean, model_problem
+from wsl_sweep.spec.datasets import known_shape
 from wsl_sweep.spec.identity import canonical_json, data_identity, imported_identity
 from wsl_sweep.spec.loading import CommandLine, parse_spec
 from wsl_sweep.spec.spec import Spec
@@ -75,8 +76,8 @@ def import_teacher(
     data = load(dataset, workers=os.cpu_count() or 1) if there else None
     if data is not None:
         classes, channels = data.num_classes, data.in_channels
-    elif dataset["name"] in KNOWN_SHAPES:
-        classes, channels, _ = KNOWN_SHAPES[dataset["name"]]
+    elif (known := known_shape(dataset["name"])) is not None:
+        classes, channels, _ = known
     else:
         raise WslSweepError(f"the data of {recipe} are not there, so that the number of classes is not known")
     network = build(name, classes, channels)

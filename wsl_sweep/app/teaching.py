@@ -10,12 +10,12 @@ from typing import Any
 
 from wsl_sweep.errors import WslSweepError
 from wsl_sweep.image_listing import list_pictures
-from wsl_sweep.spec.catalogue import KNOWN_SHAPES, METHODS
+from wsl_sweep.spec.catalogue import METHODS
+from wsl_sweep.spec.datasets import DATASETS
 from wsl_sweep.spec.largest import kept_temperatures
 from wsl_sweep.spec.spec import Spec, settle_precision
 from wsl_sweep.spec.world import ASKED, World, assignments
 
-CLASSES = {"imagenet": 1000, "mnli": 3}
 MANY_CLASSES = 2**16
 """Taken where it is not known how many there are: a row of the largest logits is as long."""
 
@@ -97,14 +97,12 @@ def _approximation_notes(spec: Spec) -> list[str]:
 def _classes(flat: Mapping[str, Any]) -> int | None:
     """How many classes a data set has, as far as it is known without reading it."""
     name = str(flat.get("dataset.name"))
-    if name in KNOWN_SHAPES:
-        return KNOWN_SHAPES[name][0]
     if name == "image_folder" and flat.get("dataset.root"):
         try:
             return len(list_pictures(str(flat["dataset.root"])).classes)
         except WslSweepError:  # told where the data are prepared
             return None
-    return CLASSES.get(name)
+    return DATASETS[name].classes if name in DATASETS else None
 
 
 def _readers(spec: Spec, world: World) -> dict[str, list[str]]:

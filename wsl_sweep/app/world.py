@@ -14,16 +14,13 @@ from wsl_sweep.image_listing import list_pictures
 from wsl_sweep.model_folders import is_hub_name, local_folder, weight_files
 from wsl_sweep.pair_files import pair_files
 from wsl_sweep.spec.catalogue import (
-    DATASETS,
-    KNOWN_SHAPES,
     METHODS,
     MODELS,
-    TEXT_DATASETS,
     is_text_model,
     model_problem,
     text_shape,
 )
-from wsl_sweep.spec.identity import FOLDERS
+from wsl_sweep.spec.datasets import DATASETS, examples_of, is_folder_of_pictures, known_shape
 from wsl_sweep.spec.pretrained import is_pretrained
 from wsl_sweep.user_code import is_import_name, search_in, told
 
@@ -78,12 +75,12 @@ class LocalWorld:
         name, root = str(dataset.get("dataset.name")), dataset.get("dataset.root")
         if is_import_name(name):
             return self._task(name, root)[0]
-        if root is None or not (name == "mnli" or name in FOLDERS):
+        if root is None:
             return None
         try:
-            if name == "mnli":
+            if examples_of(name) == "sentences":
                 pair_files(str(root))
-            else:
+            elif is_folder_of_pictures(name):
                 _classes(dataset)
         except WslSweepError as error:
             return str(error)
@@ -100,12 +97,13 @@ class LocalWorld:
     def model_problem(self, name: str, dataset: Mapping[str, Any]) -> str | None:
         """What is wrong with a model on a data set, or None; tried on two blank pictures, or two of its examples."""
         data = str(dataset.get("dataset.name"))
+        is_text = examples_of(data) == "sentences"
         if is_text_model(name) and data in DATASETS:
-            if data not in TEXT_DATASETS:
+            if not is_text:
                 return f'"{name}" reads text, and {data} has pictures'
             return self._once(("model", name, data), lambda: _try_text_model(name))
         if name in MODELS and data in DATASETS:
-            return f'"{name}" reads pictures, and {data} has text' if data in TEXT_DATASETS else None
+            return f'"{name}" reads pictures, and {data} has text' if is_text else None
         shape = _shape(dataset)
         return self._once(("model", name, shape), lambda: _try_model(name, shape))
 
@@ -179,17 +177,18 @@ def _shape(dataset: Mapping[str, Any]) -> Shape:
 
         section = _section(name, dataset.get("dataset.root"))
         return OwnShape(*shape(section), json.dumps(section))
-    known = KNOWN_SHAPES.get(str(dataset.get("dataset.name")))
+    name = str(dataset.get("dataset.name"))
+    known = known_shape(name)
     if known is not None:
         return known
-    if dataset.get("dataset.name") == "mnli":
+    if examples_of(name) == "sentences":
         leaves = ("name", "root", "damaged", "max_length", "vocabulary")
         config = {leaf: dataset[f"dataset.{leaf}"] for leaf in leaves if dataset.get(f"dataset.{leaf}") is not None}
         return _shape_of_texts(json.dumps(config))
     root, size = dataset.get("dataset.root"), int(dataset.get("dataset.size") or 32)
     if root is None:
         return 10, COLOURS, size
-    if dataset.get("dataset.name") == "imagenet":
+    if name == "imagenet":
         return _classes(dataset), COLOURS, size
     return _shape_of_pictures(str(root), size, list_pictures(str(root)).state())
 

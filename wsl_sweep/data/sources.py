@@ -16,7 +16,8 @@ from wsl_sweep.errors import WslSweepError
 from wsl_sweep.image_listing import folder_stamp
 from wsl_sweep.imagenet_listing import imagenet_there
 from wsl_sweep.paths import node_folder
-from wsl_sweep.spec.catalogue import DATASETS, did_you_mean
+from wsl_sweep.spec.catalogue import did_you_mean
+from wsl_sweep.spec.datasets import DATASETS
 from wsl_sweep.user_code import is_import_name
 
 Config = Mapping[str, Any]

@@ -1,4 +1,4 @@
-"""The names that a search-space file may use for data sets and models, known without importing torch."""
+"""The names that a search-space file may use for models and methods, known without importing torch."""
 
 from __future__ import annotations
 
@@ -6,19 +6,8 @@ import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from wsl_sweep.spec.datasets import DATASETS
 from wsl_sweep.user_code import is_import_name
-
-DATASETS: tuple[str, ...] = ("digits", "cifar10", "cifar100", "image_folder", "imagenet", "mnli")
-
-TEXT_DATASETS: tuple[str, ...] = ("mnli",)
-"""Those of DATASETS whose examples are text."""
-
-KNOWN_SHAPES: dict[str, tuple[int, int, int]] = {
-    "digits": (10, 1, 8),
-    "cifar10": (10, 3, 32),
-    "cifar100": (100, 3, 32),
-}
-"""Classes, channels and pixels of a side, of the data sets where they are always the same."""
 
 CONVNET_WIDTHS: tuple[int, ...] = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 

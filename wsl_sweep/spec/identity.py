@@ -15,6 +15,7 @@ from wsl_sweep.image_listing import list_pictures
 from wsl_sweep.model_folders import config_content, weights_content
 from wsl_sweep.pair_files import pair_files, vocabulary_content
 from wsl_sweep.spec.catalogue import is_library_model
+from wsl_sweep.spec.datasets import examples_of, is_folder_of_pictures
 from wsl_sweep.user_code import is_import_name, source_digest
 
 ID_DIGITS = 12
@@ -44,10 +45,6 @@ def _digest_of(path: str, size: int, modified: int) -> str:
     return f"sha256:{file_digest(Path(path))}"
 
 
-FOLDERS = ("image_folder", "imagenet")
-"""Data sets that are folders of pictures, each with its own ``content``."""
-
-
 def content_of_folder(dataset: Mapping[str, Any]) -> str:
     """SHA-256 of what a folder of pictures holds; of ImageNet's, which is too large to be read, names and sizes."""
     if dataset["name"] == "image_folder":
@@ -61,13 +58,14 @@ def data_identity(dataset: Mapping[str, Any]) -> dict[str, Any]:
     """A data set as it stands in an identity: without its place; a folder of pictures or sentences by what it holds, a
     user's own task with the source of its class.
     """
-    own = {key: value for key, value in dataset.items() if key != "root"} | _own_code(str(dataset.get("name")))
-    if dataset.get("name") in FOLDERS and dataset.get("root"):
+    name = str(dataset.get("name"))
+    own = {key: value for key, value in dataset.items() if key != "root"} | _own_code(name)
+    if is_folder_of_pictures(name) and dataset.get("root"):
         try:
             own["content"] = content_of_folder(dataset)
         except WslSweepError:  # not there (yet)
             own["content"] = None
-    if dataset.get("name") == "mnli":
+    if examples_of(name) == "sentences":
         own |= _sentences(dataset)
     return own
 

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from wsl_sweep.spec.datasets import DATASETS, VIEWS
 from wsl_sweep.spec.recipes import weighting_kind
 from wsl_sweep.user_code import is_import_name
 
@@ -43,9 +44,6 @@ OWN_SETTINGS: dict[str, tuple[str, ...]] = {
     "rkd": ("distance_weight", "angle_weight", "kd_weight"),
 }
 """What a method reads of ``distillation`` that others do not."""
-
-MAY_BE_DAMAGED = ("imagenet", "mnli")
-"""Data sets of which ``dataset.damaged`` is read."""
 
 NO_EXAMPLE_WEIGHTS = ("dist",)
 """Methods whose loss belongs to a batch, so that no example's part of it can be weighted."""
@@ -87,24 +85,18 @@ def keeps_outputs(config: Mapping[str, Any]) -> bool:
 def _dataset(config: Mapping[str, Any]) -> set[str]:
     leaves = ["name", "validation_fraction", "train_fraction", "label_noise"]
     name = str(config.get("dataset.name"))
-    if name == "imagenet":
-        leaves += ["root", "size", "flip", "views"]
-    elif name == "mnli":
-        leaves += ["max_length", "vocabulary"]
-    elif is_import_name(name):
-        leaves.append("views")
-    else:
-        leaves += ["padding", "flip", "views"]
-        if config.get("dataset.padding"):
-            leaves.append("padding_mode")
-        if name == "image_folder":
-            leaves += ["root", "size"]
-    if (name in ("cifar10", "cifar100", "mnli") or is_import_name(name)) and config.get("dataset.root"):
+    known = DATASETS.get(name)
+    leaves += known.reads if known is not None else ("views",) if is_import_name(name) else VIEWS
+    if "padding" in leaves and config.get("dataset.padding"):
+        leaves.append("padding_mode")
+    if config.get("dataset.root") and (known.root == "may" if known is not None else is_import_name(name)):
         leaves.append("root")
     if is_split(config):
         leaves += ["splits", "split"]
     paths = {f"dataset.{leaf}" for leaf in leaves}
-    return paths | (_unusual("dataset.", config, damaged="refuse") if name in MAY_BE_DAMAGED else set())
+    return paths | (
+        _unusual("dataset.", config, damaged="refuse") if known is not None and known.may_be_damaged else set()
+    )
 
 
 def is_split(config: Mapping[str, Any]) -> bool:

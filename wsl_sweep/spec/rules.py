@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from wsl_sweep.spec.catalogue import did_you_mean, is_text_model, text_shape
+from wsl_sweep.spec.datasets import DATASETS
 from wsl_sweep.spec.distributions import Distribution
 from wsl_sweep.spec.identity import canonical_json
 from wsl_sweep.spec.largest import check_top_k
@@ -310,12 +311,14 @@ def _check_views(spec: Spec, say: Say, say_option: SayOption, place: Place) -> N
         if not all(spec.space[path].holds(flat) for path in params):
             continue
         name, views = flat.get("dataset.name"), flat.get("dataset.views")
-        if name == "imagenet" and views == "all":
+        endless = name in DATASETS and DATASETS[name].endless
+        if endless and views == "all":
             tell(
-                owner, "dataset.views", "imagenet's crops have no end: epoch (a new one each time), or a number of them"
+                owner, "dataset.views", f"{name}'s crops have no end: epoch (a new one each time), or a number of them"
             )
-        elif name != "imagenet" and views == "epoch" and "dataset.views" in reads(flat):
-            tell(owner, "dataset.views", f"epoch is for imagenet; {name} has all, or a number of them")
+        elif not endless and views == "epoch" and "dataset.views" in reads(flat):
+            some = ", ".join(one for one in DATASETS if DATASETS[one].endless)
+            tell(owner, "dataset.views", f"epoch is for {some}; {name} has all, or a number of them")
 
 
 def _check_beginnings(spec: Spec, tell: Callable[[tuple[str, ...], str, str], None]) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from wsl_sweep.spec.datasets import DATASETS
 from wsl_sweep.spec.distributions import KINDS
 from wsl_sweep.spec.recipes import NAMED, RECIPES
 from wsl_sweep.spec.run import Count, Positive, RunSection, Section, leaves
@@ -28,12 +29,6 @@ METRICS: tuple[str, ...] = (
 )
 TEACHER_METRICS = frozenset({"teacher/agreement", "teacher/kl", "regularization_samples/fraction", "weight/mean"})
 TEST_METRICS: tuple[str, ...] = ("test/accuracy", "test/loss", "test/ece")
-OWN_METRICS: dict[str, tuple[str, ...]] = {
-    "imagenet": ("validation/top5_accuracy", "test/top5_accuracy"),
-    "mnli": ("test/accuracy_matched", "test/accuracy_mismatched"),
-}
-"""Data set → what is measured of it beside METRICS and TEST_METRICS. What a user's own measures, the user says."""
-
 LOWER_IS_BETTER = frozenset(
     {"loss", "ece", "kl", "seconds", "error", "errors", "nll", "brier", "mae", "mse", "rmse", "perplexity"}
 )
@@ -57,7 +52,7 @@ def nameable(metric: str, datasets: Iterable[str]) -> bool:
 
 def metrics_of(datasets: Iterable[str]) -> list[str]:
     """The metrics that are measured of every one of some data sets, whatever users' own tasks add."""
-    own = [OWN_METRICS.get(name, ()) for name in datasets]
+    own = [DATASETS[name].metrics if name in DATASETS else () for name in datasets]
     common = [metric for metric in dict.fromkeys(chain(*own)) if all(metric in each for each in own)]
     return [*METRICS, *TEST_METRICS, *common]
 
@@ -167,6 +162,7 @@ class TrackingSection(Section):
 
     uri: str | None = Field(None, description="MLFLOW_TRACKING_URI, else sqlite:///mlflow.db in the working folder")
     experiment: str | None = Field(None, description="by default the sweep's name")
+    best_student: bool = Field(True, description="whether the best student is logged as an MLflow model")
 
 
 SECTIONS: dict[str, type[Section]] = {
