@@ -225,6 +225,7 @@ def test_a_folder_that_cannot_be_written_is_told_with_the_place() -> None:
             act()
 
 
+@pytest.mark.slow
 def test_a_store_that_does_not_answer_is_told_with_the_place(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its client tries for some seconds: both acts at once."""
     with socket.socket() as probe:

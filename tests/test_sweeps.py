@@ -27,7 +27,7 @@ from wsl_sweep.data import load
 from wsl_sweep.sweep.ledger import Ledger
 
 SPACES = REPO / "search_spaces"
-TRIALS, EPOCHS = 6, 20
+TRIALS, EPOCHS = 6, 12
 QUICK = """
 run: {recipe: digits, schedule: {epochs: 3}, teacher: {model: convnet_8, schedule: {epochs: 4}}}
 tracking: {best_student: false}
@@ -327,9 +327,10 @@ def _listening(port: int) -> set[str]:
     return found
 
 
-def test_the_ui_listens_on_this_machine_only(alpha: Done) -> None:
-    alpha.workplace.environment["MLFLOW_WORKERS"] = "1"  # of four each would import all of MLflow
-    process = alpha.workplace.start("ui", "--port", "59871")
+@pytest.mark.slow
+def test_the_ui_listens_on_this_machine_only(workplace: Workplace) -> None:
+    workplace.environment["MLFLOW_WORKERS"] = "1"  # of four each would import all of MLflow
+    process = workplace.start("ui", "--port", "59871")
     try:
         for _ in range(240):
             if addresses := _listening(59871):

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from wsl_sweep import user_code
 from wsl_sweep.errors import WslSweepError
 from wsl_sweep.user_code import arguments_for, find, is_import_name, pick, search_in, source_digest, told
 
@@ -282,6 +283,23 @@ def test_the_digest_changes_with_a_module_beside_it_that_is_imported(module: Wri
     assert source_digest(f"{name}:late") == first
     (tmp_path / f"{far}.py").write_text("value = 2\n")
     assert source_digest(f"{name}:late") != first
+
+
+@pytest.mark.parametrize("installed", [False, True])
+def test_the_digest_of_what_is_installed_leaves_the_packages_beside_it_alone(
+    module: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: bool
+) -> None:
+    """All of torch lies beside a module that was installed."""
+    monkeypatch.setattr(user_code, "_LIBRARIES", (str(tmp_path),) if installed else ())
+    inner = module("value = 1\n", f"users_package_{installed}", "")
+    near = module("value = 1\n")
+    name = module(f"import {inner}, {near}\n")
+    first = source_digest(f"{name}:value")
+    (tmp_path / f"users_package_{installed}" / f"{inner.rpartition('.')[2]}.py").write_text("value = 2\n")
+    second = source_digest(f"{name}:value")
+    assert (second == first) == installed
+    (tmp_path / f"{near}.py").write_text("value = 2\n")
+    assert source_digest(f"{name}:value") != second
 
 
 def test_the_digest_of_a_package_is_of_all_its_modules(module: Write, tmp_path: Path) -> None:

@@ -19,10 +19,10 @@ from typing import Any
 
 from wsl_sweep.errors import WslSweepError
 
-_NOT_THE_USERS = (
-    f"{Path(__file__).parent}{os.sep}",
-    *(f"{sysconfig.get_path(kind)}{os.sep}" for kind in ("stdlib", "platstdlib", "purelib", "platlib")),
-)
+_LIBRARIES = tuple(sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib"))
+"""Folders in which what is installed lies side by side."""
+
+_NOT_THE_USERS = (f"{Path(__file__).parent}{os.sep}", *(f"{folder}{os.sep}" for folder in _LIBRARIES))
 """Beginnings of the paths of code that a user has not written."""
 
 _IMPORT_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
@@ -88,7 +88,7 @@ def source_digest(name: str) -> str | None:
     """SHA-256 (16 hex digits) of the source behind ``package.module:name``, or None where there is none.
 
     Of a package all of its modules; of a single module its file, and those of the modules beside it that it imports,
-    and so on. Nothing is imported or run for it.
+    and so on, but not the packages that are installed beside it. Nothing is imported or run for it.
     """
     module = name.partition(":")[0]
     if module in _found:
@@ -113,6 +113,7 @@ def source_digest(name: str) -> str | None:
 
 def _with_neighbours(file: Path) -> list[Path]:
     """A module's file and those of the modules beside it that it imports, directly or not, in order of their names."""
+    installed = str(file.parent) in _LIBRARIES  # where torch lies beside it, of which no hash is wanted here
     seen: dict[Path, None] = {}
     waiting = [file]
     while waiting:
@@ -121,7 +122,8 @@ def _with_neighbours(file: Path) -> list[Path]:
             continue
         seen[path] = None
         for name in _imported(path):
-            beside = [path.parent / f"{name}.py", *sorted((path.parent / name).rglob("*.py"))]
+            beside = [path.parent / f"{name}.py"]
+            beside += [] if installed else sorted((path.parent / name).rglob("*.py"))
             waiting += [one for one in beside if one.is_file()]
     return sorted(seen)
 

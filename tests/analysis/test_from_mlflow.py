@@ -219,6 +219,7 @@ def test_a_row_of_thousands_of_seeds_is_known_to_mlflow(store: str, tmp_path: Pa
 # --- several sweeps ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_several_sweeps_together(ablated: MadeUp, gridded: MadeUp, searched: MadeUp, store: str) -> None:
     for sweep in (ablated, gridded, searched):
         write(sweep, store)
