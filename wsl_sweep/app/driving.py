@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib
 import shutil
 import threading
 import traceback
@@ -16,7 +17,7 @@ from wsl_sweep.analysis.summary import build_summary
 from wsl_sweep.app.folders import rows_of
 from wsl_sweep.app.options import Finished, RunOptions, settle_resources, with_storage
 from wsl_sweep.app.planning import teachers_there
-from wsl_sweep.app.reporting import import_ahead
+from wsl_sweep.app.reporting import NEEDED_MODULES
 from wsl_sweep.app.results import finish
 from wsl_sweep.app.syncing import left_by_workers, make_writer
 from wsl_sweep.errors import StorageError, SweepError, WslSweepError
@@ -140,6 +141,7 @@ class _Driver:
                         summary = self._finish(failure, display)
         finally:
             stop_ray()
+            self.ahead.close()
             self.interrupt.restore()
             log = self.logs / "driver.log"
             if self._nothing_began(failure):
@@ -334,13 +336,6 @@ def _kept_log(logs: Path, folder: Place) -> Path:
     return kept
 
 
-def _import_for_the_end(best_student: bool) -> None:
-    import_ahead()
-    if best_student:
-        with contextlib.suppress(ImportError):
-            import torch.export._trace  # noqa: F401
-
-
 class _Ahead:
     """Imports what the end will need once a worker is at work, best while it trains a teacher that all wait for.
 
@@ -349,7 +344,9 @@ class _Ahead:
     """
 
     def __init__(self, best_student: bool) -> None:
-        self._best_student, self._begun = best_student, False
+        self._modules = (*NEEDED_MODULES, *(("torch", "torch.export._trace") if best_student else ()))
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
 
     def on_event(self, event: Mapping[str, Any]) -> None:
         """Of the ledger's events the first start of a trial."""
@@ -360,10 +357,23 @@ class _Ahead:
         """The first word of a teacher's training."""
         self._begin()
 
+    def close(self) -> None:
+        """Imports no more, and waits for what is under way: an interpreter that ends in the midst of it may crash."""
+        self._stopped.set()
+        if self._thread is not None:
+            self._thread.join()
+
     def _begin(self) -> None:
-        if not self._begun:
-            self._begun = True
-            threading.Thread(target=_import_for_the_end, args=(self._best_student,), daemon=True).start()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._import, daemon=True)
+            self._thread.start()
+
+    def _import(self) -> None:
+        for module in self._modules:
+            if self._stopped.is_set():
+                return
+            with contextlib.suppress(Exception):  # told where it is missed
+                importlib.import_module(module)
 
 
 def _announce(display: Any, spec: Spec, plan: Plan, folder: Place) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -146,13 +145,10 @@ def report_sweep(
     return str(target)
 
 
-def import_ahead() -> None:
-    """Imports what the report of a sweep needs, while the driver has nothing to do."""
-    for module in (
-        "scipy.stats",
-        "sklearn.gaussian_process",
-        "wsl_sweep.analysis.report",
-        "wsl_sweep.analysis.report_why",
-    ):
-        with contextlib.suppress(ImportError):
-            importlib.import_module(module)
+NEEDED_MODULES = (
+    "scipy.stats",
+    "sklearn.gaussian_process",
+    "wsl_sweep.analysis.report",
+    "wsl_sweep.analysis.report_why",
+)
+"""What a report imports, which takes seconds: to be done while there is nothing else to do."""
