@@ -24,7 +24,7 @@ from wsl_sweep.app.preparing import configurations
 from wsl_sweep.app.world import import_folders
 from wsl_sweep.errors import WslSweepError
 from wsl_sweep.spec.catalogue import is_library_model
-from wsl_sweep.spec.datasets import examples_of
+from wsl_sweep.spec.datasets import data_set
 from wsl_sweep.spec.loading import CommandLine, load_spec
 from wsl_sweep.spec.spec import Spec
 from wsl_sweep.storage import Place, place
@@ -432,7 +432,7 @@ def _data_check(name: str, answer: Answer, own: Answer) -> Check:
     if answer.get("download"):
         return Check(name, what, "warning", f"{found}; it will be downloaded", "bring it there if the node is offline")
     if own.get("content") != answer.get("content") and "content" in own:
-        of = examples_of(answer["name"])
+        of = data_set(answer["name"]).of
         return Check(name, what, "problem", f"{found}: not the driver's {of}", "copy the driver's folder there")
     return Check(name, what, "ok", found)
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import importlib
 import shutil
-import threading
 import traceback
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -14,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from wsl_sweep.analysis.summary import build_summary
+from wsl_sweep.app.ahead import Ahead
 from wsl_sweep.app.folders import rows_of
 from wsl_sweep.app.options import Finished, RunOptions, settle_resources, with_storage
 from wsl_sweep.app.planning import teachers_there
-from wsl_sweep.app.reporting import NEEDED_MODULES
 from wsl_sweep.app.results import finish
 from wsl_sweep.app.syncing import left_by_workers, make_writer
 from wsl_sweep.errors import StorageError, SweepError, WslSweepError
@@ -116,7 +114,7 @@ class _Driver:
         )
         self.fresh, self.fit_began = fresh, False
         self.interrupt = Interrupt()
-        self.ahead = _Ahead(spec.tracking.best_student)
+        self.ahead = Ahead(spec.tracking.best_student)
         self.logs = _logs(folder, str(plan["uuid"]))
 
     def run(self) -> Finished:
@@ -334,46 +332,6 @@ def _kept_log(logs: Path, folder: Place) -> Path:
         kept.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(logs / "driver.log", kept)
     return kept
-
-
-class _Ahead:
-    """Imports what the end will need once a worker is at work, best while it trains a teacher that all wait for.
-
-    Args:
-        best_student: whether a student will be logged as a model.
-    """
-
-    def __init__(self, best_student: bool) -> None:
-        self._modules = (*NEEDED_MODULES, *(("torch", "torch.export._trace") if best_student else ()))
-        self._stopped = threading.Event()
-        self._thread: threading.Thread | None = None
-
-    def on_event(self, event: Mapping[str, Any]) -> None:
-        """Of the ledger's events the first start of a trial."""
-        if event["event"] == "started":
-            self._begin()
-
-    def on_teacher(self, teacher_id: str, epoch: int, epochs: int) -> None:
-        """The first word of a teacher's training."""
-        self._begin()
-
-    def close(self) -> None:
-        """Imports no more, and waits for what is under way: an interpreter that ends in the midst of it may crash."""
-        self._stopped.set()
-        if self._thread is not None:
-            self._thread.join()
-
-    def _begin(self) -> None:
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._import, daemon=True)
-            self._thread.start()
-
-    def _import(self) -> None:
-        for module in self._modules:
-            if self._stopped.is_set():
-                return
-            with contextlib.suppress(Exception):  # told where it is missed
-                importlib.import_module(module)
 
 
 def _announce(display: Any, spec: Spec, plan: Plan, folder: Place) -> None:

@@ -16,7 +16,7 @@ from wsl_sweep.app.students import SweepOnDisk, read_sweep
 from wsl_sweep.app.teachers import show_teacher
 from wsl_sweep.errors import WslSweepError
 from wsl_sweep.spec.catalogue import did_you_mean
-from wsl_sweep.spec.datasets import DATASETS
+from wsl_sweep.spec.datasets import data_set
 from wsl_sweep.spec.identity import data_identity, teachers_dataset
 from wsl_sweep.spec.recipes import DEFAULTS, RECIPES, Recipe
 from wsl_sweep.spec.run import flatten
@@ -198,7 +198,7 @@ def _at(dataset: Mapping[str, Any], root: str | None) -> dict[str, Any]:
     """A ``dataset`` section whose data lie in ``root``, if that is given. Raises WslSweepError: they have no folder."""
     if root is None:
         return dict(dataset)
-    if dataset["name"] in DATASETS and DATASETS[dataset["name"]].root == "none":
+    if data_set(dataset["name"]).root == "none":
         raise WslSweepError(f"--root: the data set {dataset['name']} has no folder; leave it out")
     return {**dataset, "root": str(Path(root).expanduser().absolute())}
 

@@ -14,7 +14,7 @@ from wsl_sweep.errors import WslSweepError
 from wsl_sweep.model_folders import is_hub_name, weights_content
 from wsl_sweep.pair_files import pair_files, vocabulary_content
 from wsl_sweep.spec.catalogue import is_library_model, is_text_model
-from wsl_sweep.spec.datasets import DATASETS, examples_of, is_folder_of_pictures
+from wsl_sweep.spec.datasets import data_set
 from wsl_sweep.spec.identity import canonical_json, content_of_folder, data_identity
 from wsl_sweep.spec.spec import Spec
 from wsl_sweep.spec.world import ASKED, assignments
@@ -23,8 +23,7 @@ from wsl_sweep.user_code import is_import_name, source_digest
 
 def has_to_be_read(dataset: Mapping[str, Any]) -> bool:
     """Whether a data set is looked at before trials are: it lies on a disk, or is made by a user's own code."""
-    name = str(dataset["name"])
-    return is_import_name(name) or (name in DATASETS and DATASETS[name].root != "none")
+    return data_set(dataset["name"]).root != "none"
 
 
 def configurations(spec: Spec) -> Iterator[dict[str, Any]]:
@@ -91,7 +90,7 @@ def prepare_one(dataset: Mapping[str, Any], *, need_test: bool = False, split: b
     """
     from wsl_sweep.data import prepare
 
-    with _decoding(examples_of(dataset["name"]), Path(str(dataset.get("root") or dataset["name"])).name) as progress:
+    with _decoding(data_set(dataset["name"]).of, Path(str(dataset.get("root") or dataset["name"])).name) as progress:
         return prepare(dataset, progress, need_test=need_test, split=split)
 
 
@@ -119,9 +118,9 @@ def surroundings(spec: Spec) -> dict[str, str | None]:
     found: dict[str, str | None] = {}
     for config in configurations(spec):
         dataset = config["dataset"]
-        if is_folder_of_pictures(dataset["name"]):
+        if data_set(dataset["name"]).folder_of_pictures:
             found[f"the pictures in {dataset['root']}"] = content_of_folder(dataset)
-        if examples_of(dataset["name"]) == "sentences":
+        if data_set(dataset["name"]).of == "sentences":
             found |= _sentences(dataset)
         about = f"the data of {dataset['name']}" + (f" in {dataset['root']}" if dataset.get("root") else "")
         if is_import_name(dataset["name"]) and about not in found:

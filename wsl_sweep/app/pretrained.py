@@ -7,7 +7,7 @@ from typing import Any
 
 from wsl_sweep.errors import WslSweepError
 from wsl_sweep.files import write_whole
-from wsl_sweep.spec.datasets import known_shape
+from wsl_sweep.spec.datasets import data_set
 from wsl_sweep.spec.pretrained import is_pretrained, kept_weights, note_of
 from wsl_sweep.spec.reads import reads
 from wsl_sweep.spec.spec import Spec
@@ -39,7 +39,7 @@ def pretrained_problem(model: str, checkpoint: str, classes: int | None) -> str 
 
 def classes_known(dataset: Mapping[str, Any]) -> bool:
     """Whether the classes of a data set can be told, from its ``dataset.`` paths."""
-    return known_shape(str(dataset.get("dataset.name"))) is not None or dataset.get("dataset.root") is not None
+    return data_set(str(dataset.get("dataset.name"))).shape is not None or dataset.get("dataset.root") is not None
 
 
 def _wanted(spec: Spec) -> list[tuple[str, str]]:

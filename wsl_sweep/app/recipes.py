@@ -8,7 +8,7 @@ from typing import Any
 
 from wsl_sweep.errors import WslSweepError
 from wsl_sweep.spec.catalogue import did_you_mean
-from wsl_sweep.spec.datasets import is_folder_of_pictures
+from wsl_sweep.spec.datasets import data_set
 from wsl_sweep.spec.loading import CommandLine, parse_spec
 from wsl_sweep.spec.reads import possible_reads
 from wsl_sweep.spec.recipes import NAMED, RECIPES, Recipe
@@ -34,7 +34,7 @@ def whole_recipe(name: str) -> tuple[Recipe, list[RecipeRow]]:
     if name not in RECIPES:
         raise WslSweepError(f'no recipe is called "{name}"; {did_you_mean(name, RECIPES)}')
     recipe = RECIPES[name]
-    root = ("dataset.root=.",) if is_folder_of_pictures(recipe.values["dataset.name"]) else ()
+    root = ("dataset.root=.",) if data_set(recipe.values["dataset.name"]).folder_of_pictures else ()
     spec = parse_spec("variants: [ce]", "recipe", CommandLine(recipe=name, sets=root))
     read: set[str] = set()
     for overrides in [*NAMED.values(), {}]:

@@ -15,7 +15,7 @@ from wsl_sweep.analysis.records import SweepRecords, kept_outcomes, records_of
 from wsl_sweep.analysis.summary import build_summary
 from wsl_sweep.app.folders import find_sweep, open_sweep, rows_of, state_as_it_stands
 from wsl_sweep.errors import WslSweepError
-from wsl_sweep.spec.datasets import DATASETS
+from wsl_sweep.spec.datasets import data_set
 from wsl_sweep.spec.spec import Spec
 from wsl_sweep.storage import Place, place
 from wsl_sweep.sweep.ledger import READERS, SweepState
@@ -87,11 +87,11 @@ def _classes(dataset: Mapping[str, Any]) -> Classes:
     from wsl_sweep.data import class_names, superclasses
     from wsl_sweep.image_listing import list_pictures
 
-    name = dataset.get("name")
+    name = str(dataset.get("name"))
     names: tuple[str, ...] = ()
     above: tuple[str, ...] | None = None
     with contextlib.suppress(WslSweepError, OSError):  # of a sweep that was run elsewhere, they may not be here
-        if name in DATASETS and DATASETS[name].small:
+        if data_set(name).small:
             names = class_names(dataset)
             above = superclasses(dataset)
         elif name == "image_folder":
@@ -143,12 +143,3 @@ def report_sweep(
         raise WslSweepError(f"{to} is a folder; name a file, such as {to / REPORT}")
     target.write(page.html.encode())
     return str(target)
-
-
-NEEDED_MODULES = (
-    "scipy.stats",
-    "sklearn.gaussian_process",
-    "wsl_sweep.analysis.report",
-    "wsl_sweep.analysis.report_why",
-)
-"""What a report imports, which takes seconds: to be done while there is nothing else to do."""

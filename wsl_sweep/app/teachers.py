@@ -14,7 +14,7 @@ from wsl_sweep.app.world import LocalWorld
 from wsl_sweep.errors import WslSweepError
 from wsl_sweep.files import file_digest
 from wsl_sweep.spec.catalogue import did_you_mean, model_problem
-from wsl_sweep.spec.datasets import known_shape
+from wsl_sweep.spec.datasets import data_set
 from wsl_sweep.spec.identity import canonical_json, data_identity, imported_identity
 from wsl_sweep.spec.loading import CommandLine, parse_spec
 from wsl_sweep.spec.spec import Spec
@@ -76,7 +76,7 @@ def import_teacher(
     data = load(dataset, workers=os.cpu_count() or 1) if there else None
     if data is not None:
         classes, channels = data.num_classes, data.in_channels
-    elif (known := known_shape(dataset["name"])) is not None:
+    elif (known := data_set(dataset["name"]).shape) is not None:
         classes, channels, _ = known
     else:
         raise WslSweepError(f"the data of {recipe} are not there, so that the number of classes is not known")

@@ -11,7 +11,7 @@ from typing import Any
 from wsl_sweep.errors import WslSweepError
 from wsl_sweep.image_listing import list_pictures
 from wsl_sweep.spec.catalogue import METHODS
-from wsl_sweep.spec.datasets import DATASETS
+from wsl_sweep.spec.datasets import data_set
 from wsl_sweep.spec.largest import kept_temperatures
 from wsl_sweep.spec.spec import Spec, settle_precision
 from wsl_sweep.spec.world import ASKED, World, assignments
@@ -102,7 +102,7 @@ def _classes(flat: Mapping[str, Any]) -> int | None:
             return len(list_pictures(str(flat["dataset.root"])).classes)
         except WslSweepError:  # told where the data are prepared
             return None
-    return DATASETS[name].classes if name in DATASETS else None
+    return data_set(name).classes
 
 
 def _readers(spec: Spec, world: World) -> dict[str, list[str]]:

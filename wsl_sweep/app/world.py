@@ -20,7 +20,7 @@ from wsl_sweep.spec.catalogue import (
     model_problem,
     text_shape,
 )
-from wsl_sweep.spec.datasets import DATASETS, examples_of, is_folder_of_pictures, known_shape
+from wsl_sweep.spec.datasets import DATASETS, data_set
 from wsl_sweep.spec.pretrained import is_pretrained
 from wsl_sweep.user_code import is_import_name, search_in, told
 
@@ -78,9 +78,9 @@ class LocalWorld:
         if root is None:
             return None
         try:
-            if examples_of(name) == "sentences":
+            if data_set(name).of == "sentences":
                 pair_files(str(root))
-            elif is_folder_of_pictures(name):
+            elif data_set(name).folder_of_pictures:
                 _classes(dataset)
         except WslSweepError as error:
             return str(error)
@@ -97,7 +97,7 @@ class LocalWorld:
     def model_problem(self, name: str, dataset: Mapping[str, Any]) -> str | None:
         """What is wrong with a model on a data set, or None; tried on two blank pictures, or two of its examples."""
         data = str(dataset.get("dataset.name"))
-        is_text = examples_of(data) == "sentences"
+        is_text = data_set(data).of == "sentences"
         if is_text_model(name) and data in DATASETS:
             if not is_text:
                 return f'"{name}" reads text, and {data} has pictures'
@@ -178,10 +178,10 @@ def _shape(dataset: Mapping[str, Any]) -> Shape:
         section = _section(name, dataset.get("dataset.root"))
         return OwnShape(*shape(section), json.dumps(section))
     name = str(dataset.get("dataset.name"))
-    known = known_shape(name)
-    if known is not None:
-        return known
-    if examples_of(name) == "sentences":
+    known = data_set(name)
+    if known.shape is not None:
+        return known.shape
+    if known.of == "sentences":
         leaves = ("name", "root", "damaged", "max_length", "vocabulary")
         config = {leaf: dataset[f"dataset.{leaf}"] for leaf in leaves if dataset.get(f"dataset.{leaf}") is not None}
         return _shape_of_texts(json.dumps(config))

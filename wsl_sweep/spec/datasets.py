@@ -16,7 +16,7 @@ class DataSet:
     Attributes:
         reads: leaves of ``dataset`` that it reads beside those that all read; ``padding_mode`` belongs to ``padding``.
         root: whether it lies in ``dataset.root``: never, where that is given (else in the cache or on the hub), always.
-        of: what its examples are.
+        of: what its examples are called.
         classes: how many it has, where that is no matter of what lies in ``root``.
         channels, side: of its pictures, where they are always the same; ``side`` in pixels.
         small: whether it is read in a moment.
@@ -27,7 +27,7 @@ class DataSet:
 
     reads: tuple[str, ...]
     root: Literal["none", "may", "must"]
-    of: Literal["pictures", "sentences"] = "pictures"
+    of: Literal["pictures", "sentences", "examples"] = "pictures"
     classes: int | None = None
     channels: int | None = None
     side: int | None = None
@@ -71,19 +71,12 @@ DATASETS: dict[str, DataSet] = {
         metrics=("test/accuracy_matched", "test/accuracy_mismatched"),
     ),
 }
-"""By name. A user's own task, ``package.module:YourTask``, is none of them: what it is, its class says."""
+"""By name."""
+
+OWN = DataSet(("views",), "may", of="examples")
+"""What is known of a user's own task, ``package.module:YourTask``; all else its class says."""
 
 
-def known_shape(name: str) -> tuple[int, int, int] | None:
-    """Classes, channels and pixels of a side of a data set where they are always the same; None for any other name."""
-    return DATASETS[name].shape if name in DATASETS else None
-
-
-def is_folder_of_pictures(name: str) -> bool:
-    """Whether a data set is a folder of the user's with a folder of pictures for each class."""
-    return name in DATASETS and DATASETS[name].folder_of_pictures
-
-
-def examples_of(name: str) -> str:
-    """What a data set's examples are called: pictures, sentences, or of a user's own task examples."""
-    return DATASETS[name].of if name in DATASETS else "examples"
+def data_set(name: str) -> DataSet:
+    """What is known of the data set of a name; of any name that is none of DATASETS what is known of a user's own."""
+    return DATASETS.get(name, OWN)

@@ -15,7 +15,7 @@ from wsl_sweep.image_listing import list_pictures
 from wsl_sweep.model_folders import config_content, weights_content
 from wsl_sweep.pair_files import pair_files, vocabulary_content
 from wsl_sweep.spec.catalogue import is_library_model
-from wsl_sweep.spec.datasets import examples_of, is_folder_of_pictures
+from wsl_sweep.spec.datasets import data_set
 from wsl_sweep.user_code import is_import_name, source_digest
 
 ID_DIGITS = 12
@@ -60,12 +60,12 @@ def data_identity(dataset: Mapping[str, Any]) -> dict[str, Any]:
     """
     name = str(dataset.get("name"))
     own = {key: value for key, value in dataset.items() if key != "root"} | _own_code(name)
-    if is_folder_of_pictures(name) and dataset.get("root"):
+    if data_set(name).folder_of_pictures and dataset.get("root"):
         try:
             own["content"] = content_of_folder(dataset)
         except WslSweepError:  # not there (yet)
             own["content"] = None
-    if examples_of(name) == "sentences":
+    if data_set(name).of == "sentences":
         own |= _sentences(dataset)
     return own
 

@@ -6,9 +6,8 @@ import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from wsl_sweep.spec.datasets import DATASETS, VIEWS
+from wsl_sweep.spec.datasets import data_set
 from wsl_sweep.spec.recipes import weighting_kind
-from wsl_sweep.user_code import is_import_name
 
 STEERING: tuple[str, ...] = (
     "recipe",
@@ -84,19 +83,16 @@ def keeps_outputs(config: Mapping[str, Any]) -> bool:
 
 def _dataset(config: Mapping[str, Any]) -> set[str]:
     leaves = ["name", "validation_fraction", "train_fraction", "label_noise"]
-    name = str(config.get("dataset.name"))
-    known = DATASETS.get(name)
-    leaves += known.reads if known is not None else ("views",) if is_import_name(name) else VIEWS
+    known = data_set(str(config.get("dataset.name")))
+    leaves += known.reads
     if "padding" in leaves and config.get("dataset.padding"):
         leaves.append("padding_mode")
-    if config.get("dataset.root") and (known.root == "may" if known is not None else is_import_name(name)):
+    if known.root == "may" and config.get("dataset.root"):
         leaves.append("root")
     if is_split(config):
         leaves += ["splits", "split"]
     paths = {f"dataset.{leaf}" for leaf in leaves}
-    return paths | (
-        _unusual("dataset.", config, damaged="refuse") if known is not None and known.may_be_damaged else set()
-    )
+    return paths | (_unusual("dataset.", config, damaged="refuse") if known.may_be_damaged else set())
 
 
 def is_split(config: Mapping[str, Any]) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from wsl_sweep.spec.catalogue import did_you_mean, is_text_model, text_shape
-from wsl_sweep.spec.datasets import DATASETS
+from wsl_sweep.spec.datasets import DATASETS, data_set
 from wsl_sweep.spec.distributions import Distribution
 from wsl_sweep.spec.identity import canonical_json
 from wsl_sweep.spec.largest import check_top_k
@@ -311,7 +311,7 @@ def _check_views(spec: Spec, say: Say, say_option: SayOption, place: Place) -> N
         if not all(spec.space[path].holds(flat) for path in params):
             continue
         name, views = flat.get("dataset.name"), flat.get("dataset.views")
-        endless = name in DATASETS and DATASETS[name].endless
+        endless = data_set(str(name)).endless
         if endless and views == "all":
             tell(
                 owner, "dataset.views", f"{name}'s crops have no end: epoch (a new one each time), or a number of them"

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from wsl_sweep.spec.datasets import DATASETS
+from wsl_sweep.spec.datasets import data_set
 from wsl_sweep.spec.distributions import KINDS
 from wsl_sweep.spec.recipes import NAMED, RECIPES
 from wsl_sweep.spec.run import Count, Positive, RunSection, Section, leaves
@@ -52,7 +52,7 @@ def nameable(metric: str, datasets: Iterable[str]) -> bool:
 
 def metrics_of(datasets: Iterable[str]) -> list[str]:
     """The metrics that are measured of every one of some data sets, whatever users' own tasks add."""
-    own = [DATASETS[name].metrics if name in DATASETS else () for name in datasets]
+    own = [data_set(name).metrics for name in datasets]
     common = [metric for metric in dict.fromkeys(chain(*own)) if all(metric in each for each in own)]
     return [*METRICS, *TEST_METRICS, *common]
 

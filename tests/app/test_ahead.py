@@ -1,4 +1,4 @@
-"""What a driver does beside its trials."""
+"""What a driver imports ahead: once, in time, and no more when it ends."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import threading
 
 import pytest
 
-from wsl_sweep.app.driving import _Ahead
-from wsl_sweep.app.reporting import NEEDED_MODULES
+from wsl_sweep.app.ahead import OF_A_MODEL, OF_A_REPORT, Ahead
 
 
 class Imports:
@@ -32,7 +31,7 @@ def imports(monkeypatch: pytest.MonkeyPatch) -> Imports:
     return Imports(monkeypatch)
 
 
-def imported_all(ahead: _Ahead) -> None:
+def imported_all(ahead: Ahead) -> None:
     assert ahead._thread is not None
     ahead._thread.join(30)
     assert not ahead._thread.is_alive()
@@ -40,7 +39,7 @@ def imported_all(ahead: _Ahead) -> None:
 
 @pytest.mark.parametrize("logged", [True, False])
 def test_what_the_end_needs_is_imported_once_while_the_first_worker_trains(imports: Imports, logged: bool) -> None:
-    ahead = _Ahead(best_student=logged)
+    ahead = Ahead(best_student=logged)
     ahead.on_event({"event": "proposed"})
     assert ahead._thread is None
     ahead.on_teacher("t", 1, 60)
@@ -48,12 +47,12 @@ def test_what_the_end_needs_is_imported_once_while_the_first_worker_trains(impor
     ahead.on_event({"event": "started"})
     imported_all(ahead)
     ahead.close()
-    assert imports.names == [*NEEDED_MODULES, *(["torch", "torch.export._trace"] if logged else [])]
+    assert imports.names == [*OF_A_REPORT, *(OF_A_MODEL if logged else ())]
 
 
 def test_a_sweep_that_ends_first_waits_for_one_module_and_no_more(imports: Imports) -> None:
     imports.go.clear()
-    ahead = _Ahead(best_student=True)
+    ahead = Ahead(best_student=True)
     ahead.on_event({"event": "started"})
     assert imports.begun.wait(30)
     closing = threading.Thread(target=ahead.close)
@@ -67,5 +66,5 @@ def test_a_sweep_that_ends_first_waits_for_one_module_and_no_more(imports: Impor
 
 
 def test_a_sweep_in_which_nobody_trained_has_nothing_to_wait_for(imports: Imports) -> None:
-    _Ahead(best_student=True).close()
+    Ahead(best_student=True).close()
     assert imports.names == []
